@@ -1,0 +1,150 @@
+"""How many subnets fit a budget, and how much they compute, by dynamic programming over blocks.
+
+Flash, latency and the parts of the arena's tail are sums over blocks, so the number of subnets at
+each sum follows from one pass over the blocks. In small spaces the sums are kept as they are
+and the counts are exact. Else sums are kept in bins, rounded to the nearest; how far off
+a sum can be is known, so each count comes as an estimate inside a bracket.
+
+The head of the arena is a maximum, and head + tail share one limit. Head values that fit with
+every tail form one group and those that fit with none are left out; only the values between couple
+head and tail, and they are kept apart as further groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tinynas.budget import Budget
+from tinynas.cost.bins import Count, count_in_bins
+from tinynas.cost.fitting import Choices, choices_by_position, fits, minimal_costs
+from tinynas.cost.table import SUMS, CostTable, Floats, costs_of
+
+MACS = SUMS.index("macs")
+EXACT_SUBNETS = 20_000
+NOTHING = Count(
+    lower=0,
+    estimate=0,
+    upper=0,
+    mean_macs=0,
+    mean_macs_sure=0,
+    mean_macs_possible=0,
+    max_macs=0,
+    exact=True,
+)
+
+
+def count_fitting(
+    table: CostTable, budget: Budget, *, exact_subnets: int = EXACT_SUBNETS
+) -> Count:
+    """Number of subnets inside the budget's limits on SRAM, flash and latency.
+
+    Sums are kept as they are in spaces of up to `exact_subnets` subnets, else in bins.
+    """
+    minimal = minimal_costs(table)
+    fitting = fits(minimal, budget)
+    if not fitting.any():
+        return NOTHING
+    if table.space.subnets() <= exact_subnets:
+        return _count_exactly(table, budget)
+    found = count_in_bins(table, budget, minimal)
+    least = float(minimal.macs[fitting].min())
+    return found if found.lower >= 1 else _at_least_one(found, least)
+
+
+def _at_least_one(count: Count, macs: float) -> Count:
+    """The count with the one subnet that is known to fit put in."""
+    return replace(
+        count,
+        lower=1.0,
+        estimate=max(count.estimate, 1.0),
+        upper=max(count.upper, 1.0),
+        mean_macs=count.mean_macs or macs,
+        mean_macs_sure=macs,
+        mean_macs_possible=count.mean_macs_possible or macs,
+        max_macs=max(count.max_macs, macs),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _States:
+    """Distinct partial sums: `keys` (n, columns), and the subnets at each."""
+
+    keys: Floats
+    count: Floats
+    macs: Floats
+    max_macs: Floats
+
+
+def _merge(states: Sequence[_States]) -> _States:
+    keys = np.concatenate([s.keys for s in states])
+    unique, inverse = np.unique(keys, axis=0, return_inverse=True)
+    inverse = inverse.reshape(-1)
+    max_macs = np.full(len(unique), -np.inf)
+    np.maximum.at(max_macs, inverse, np.concatenate([s.max_macs for s in states]))
+    return _States(
+        unique,
+        np.bincount(inverse, np.concatenate([s.count for s in states])),
+        np.bincount(inverse, np.concatenate([s.macs for s in states])),
+        max_macs,
+    )
+
+
+def _extend(states: _States, choices: Choices) -> _States:
+    """Every state with every choice of one more block."""
+    macs = choices.sums[:, MACS].astype(float)
+    sums = states.keys[:, None, :-2] + np.delete(choices.sums, MACS, axis=1)
+    head = np.maximum(states.keys[:, None, -2], choices.head_bytes)
+    latency = states.keys[:, None, -1] + choices.latency_us
+    keys = np.concatenate([sums, head[..., None], latency[..., None]], axis=2)
+    return _States(
+        keys.reshape(-1, states.keys.shape[1]),
+        np.repeat(states.count, len(macs)),
+        (states.macs[:, None] + states.count[:, None] * macs).reshape(-1),
+        (states.max_macs[:, None] + macs).reshape(-1),
+    )
+
+
+def _count_exactly(table: CostTable, budget: Budget) -> Count:
+    bounded = budget.latency_ms is not None
+    base = table.base
+    key = [*np.delete(np.array(base.sums, float), MACS), base.head_bytes, base.latency_us]
+    states = _States(
+        np.array([key]),
+        np.ones(1),
+        np.array([float(base.sums[MACS])]),
+        np.array([base.sums[MACS]]),
+    )
+    for stage, positions in zip(table.stages, choices_by_position(table), strict=True):
+        finished = []
+        for depth, choices in enumerate(positions, start=1):
+            states = _extend(states, choices)
+            if not bounded:
+                states.keys[:, -1] = 0.0
+            states = _merge([states])
+            if depth in stage.depths:
+                finished.append(states)
+        states = _merge(finished)
+    return _exact_result(states, budget)
+
+
+def _exact_result(states: _States, budget: Budget) -> Count:
+    sums = np.insert(states.keys[:, :-2], MACS, 0, axis=1).astype(np.int64)
+    costs = costs_of(sums, states.keys[:, -2].astype(np.int64), states.keys[:, -1])
+    inside = fits(costs, budget)
+    count = float(states.count[inside].sum())
+    if not count:
+        return NOTHING
+    mean = float(states.macs[inside].sum()) / count
+    return Count(
+        lower=count,
+        estimate=count,
+        upper=count,
+        mean_macs=mean,
+        mean_macs_sure=mean,
+        mean_macs_possible=mean,
+        max_macs=float(states.max_macs[inside].max()),
+        exact=True,
+    )

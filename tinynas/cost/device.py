@@ -1,0 +1,209 @@
+"""MCUs as people describe them: YAML files, every figure with its source."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tinynas.errors import UsageError
+from tinynas.paths import data_dir
+from tinynas.space.spec import explain
+
+DEFAULT_DEVICE = "stm32f746"
+# Preferred in this order: CMSIS-NN is what TFLM is built with on a Cortex-M.
+DEFAULT_RUNTIMES = ("tflm-cmsis-nn", "tflm")
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+Text = Annotated[str, Field(min_length=1)]
+Cycles = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Percent = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Figure(_Strict):
+    """A whole number above 0 (bytes, Hz) and where it comes from."""
+
+    value: int = Field(gt=0, strict=True)
+    source: Text
+
+
+class Power(_Strict):
+    """A power in mW and where it comes from."""
+
+    value: float = Field(gt=0, allow_inf_nan=False)
+    source: Text
+
+
+class Rates(_Strict):
+    """Cycles of one operator kind: per multiply-accumulate, per output element, per call.
+
+    An input element under an average pool's window counts as one multiply-accumulate. With
+    `skips_padding` only the taps that fall inside the image count.
+    """
+
+    per_mac: Cycles
+    per_output: Cycles
+    per_call: Cycles
+    skips_padding: bool = False
+
+
+class OperatorCycles(_Strict):
+    """The rates of every operator kind that a cost is known for."""
+
+    conv_1x1: Rates
+    conv_kxk: Rates
+    depthwise_conv_2d: Rates
+    fully_connected: Rates
+    add: Rates
+    average_pool_2d: Rates
+
+
+class ModelError(_Strict):
+    """How far off the latency model was, in per cent, on `count` latencies of real boards.
+
+    Both percentages are absent when nothing was there to check it on.
+    """
+
+    count: int = Field(ge=0, strict=True)
+    mean_percent: Percent | None = None
+    max_percent: Percent | None = None
+    checked_on: Text
+
+    @model_validator(mode="after")
+    def _percentages_where_checked(self) -> ModelError:
+        given = [p is not None for p in (self.mean_percent, self.max_percent)]
+        if given != [self.count > 0] * 2:
+            raise ValueError(
+                "mean_percent and max_percent must be given where count is above 0, and only there"
+            )
+        return self
+
+
+class LatencyModel(_Strict):
+    """Cycles per operator kind, what they rest on, and their error on measurements."""
+
+    provenance: Literal["measured", "calibrated", "estimated"]
+    source: Text
+    cycles: OperatorCycles
+    error: ModelError
+
+
+class RuntimeInfo(_Strict):
+    """What is known of one runtime on one MCU: bytes of code and cycles."""
+
+    description: Text
+    runtime_code_bytes: Figure
+    latency: LatencyModel
+
+
+class Device(_Strict):
+    """An MCU: clock in Hz, memories in bytes, active power in mW, and the runtimes known for it.
+
+    `sram_contiguous_bytes` is the largest region that one arena can occupy, `reserve_sram_bytes`
+    what stack and runtime take of it.
+    """
+
+    name: Name
+    description: Text
+    core: Text
+    clock_hz: Figure
+    sram_bytes: Figure
+    sram_contiguous_bytes: Figure
+    flash_bytes: Figure
+    reserve_sram_bytes: Figure
+    active_power_mw: Power | None = None
+    runtimes: dict[Name, RuntimeInfo] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _parts_fit_into_the_whole(self) -> Device:
+        contiguous = self.sram_contiguous_bytes.value
+        if contiguous > self.sram_bytes.value:
+            raise ValueError(
+                f"sram_contiguous_bytes must be at most sram_bytes ({self.sram_bytes.value}), "
+                f"got {contiguous}"
+            )
+        if self.reserve_sram_bytes.value >= contiguous:
+            raise ValueError(
+                f"reserve_sram_bytes must be below sram_contiguous_bytes ({contiguous}), "
+                f"got {self.reserve_sram_bytes.value}"
+            )
+        for name, runtime in self.runtimes.items():
+            if runtime.runtime_code_bytes.value >= self.flash_bytes.value:
+                raise ValueError(
+                    f"runtimes.{name}.runtime_code_bytes must be below flash_bytes "
+                    f"({self.flash_bytes.value}), got {runtime.runtime_code_bytes.value}"
+                )
+        return self
+
+    @property
+    def default_runtime(self) -> str:
+        """The runtime taken when none is named: CMSIS-NN, else reference TFLM, else the first."""
+        return next((r for r in DEFAULT_RUNTIMES if r in self.runtimes), next(iter(self.runtimes)))
+
+    def runtime(self, name: str | None = None) -> RuntimeInfo:
+        """What is known of a runtime, of the default one without a name.
+
+        Raises UsageError, with the runtimes known, for any other.
+        """
+        if name is None:
+            name = self.default_runtime
+        if name not in self.runtimes:
+            raise UsageError(
+                f"runtime {name!r} is not known on {self.name}; known: {', '.join(self.runtimes)}"
+            )
+        return self.runtimes[name]
+
+
+def read_device(path: Path) -> Device:
+    """The MCU that a YAML file describes; its name is the file's.
+
+    Raises UsageError, naming file, key and rule, for a file that cannot be read or breaks one.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path} cannot be read as YAML: {reason}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} must hold a mapping with name, core, clock_hz, ...")
+    try:
+        device = Device.model_validate(content)
+    except ValidationError as error:
+        raise UsageError(f"{path}: {explain(error)}") from None
+    if device.name != path.stem:
+        raise UsageError(f"{path}: name: must be the file's, {path.stem!r}, got {device.name!r}")
+    return device
+
+
+def shipped_devices(extra: Path | None = None) -> dict[str, Device]:
+    """All MCUs that come with tinynas, by name, and those of the user's folder `extra`.
+
+    A file in `extra` wins over the shipped one of its name. Raises UsageError when `extra` is no
+    folder.
+    """
+    if extra is not None and not extra.is_dir():
+        raise UsageError(f"{extra} is not a folder of device files (*.yaml)")
+    folders = [data_dir("latency_models")] + ([extra] if extra else [])
+    devices = [read_device(path) for folder in folders for path in sorted(folder.glob("*.yaml"))]
+    return {device.name: device for device in devices}
+
+
+def find_device(name: str, extra: Path | None = None) -> Device:
+    """The MCU of that name, capitals allowed, shipped or in the user's folder `extra`.
+
+    Raises UsageError with the nearest known name.
+    """
+    devices = shipped_devices(extra)
+    wanted = name.lower()
+    if wanted not in devices:
+        near = difflib.get_close_matches(wanted, devices, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "or describe it in a folder of --devices"
+        raise UsageError(f"unknown MCU {name!r}; known: {', '.join(devices)}; {hint}")
+    return devices[wanted]

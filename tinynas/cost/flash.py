@@ -1,0 +1,124 @@
+"""Bytes of the .tflite file of a graph, exactly, without writing it.
+
+tinynas.deploy.tflite_writer lays the file out so that its size is a sum over operators plus a
+constant: all vtables and room for every operator code are always there, each operator's objects
+are padded to 16 bytes, and the padding between sections is evened out at the end of the file.
+"""
+
+from __future__ import annotations
+
+from tinynas.graph import Graph, Op
+
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+PER_CHANNEL = ("CONV_2D", "DEPTHWISE_CONV_2D")
+DESCRIPTION_BYTES = 43  # longest description; its string always takes this room
+SLACK_BYTES = 24  # most that aligning the memory plan (12) and the first operator (12) can take
+
+# What no operator adds to, in file order; "list" is a vector's length and its fixed entries.
+_HEADER = 8 + 192  # root and identifier, vtables
+_MODEL = 28 + (4 + 5 * 4) + 5 * 16  # table, list of operator codes, operator codes
+_SUBGRAPH = 8 + 20 + 8 + 8  # list of subgraphs, table, inputs, outputs
+_METADATA = 8 + 12 + 28  # list of metadata, table, name
+_LISTS = 8 + 4 + 12 + 4 + 8 + 20  # of tensors, operators, buffers; two buffers; memory plan
+_INPUT = 20 + 12 + 20 + 8  # tensor, quantisation, shape, scale
+_SHARED = 16 + 16 + 20 + 20 + 4 + 12 + 4 + 12  # options; zero points 0 and -128, aligned to 8
+
+
+def _aligned(position: int, multiple: int) -> int:
+    return -(-position // multiple) * multiple
+
+
+def string_bytes(text: str) -> int:
+    """Bytes of a string: length, text, closing zero, padded to a multiple of 4."""
+    return _aligned(4 + len(text.encode()) + 1, 4)
+
+
+def has_shared_options(op: Op) -> bool:
+    """Whether the operator's options are one of the tables that every file holds."""
+    if op.kind == "CONV_2D":
+        return op.stride == (1, 1) and op.padding == "VALID" and op.activation in (None, "RELU6")
+    if op.kind == "DEPTHWISE_CONV_2D":
+        return op.stride in ((1, 1), (2, 2)) and op.padding == "SAME" and op.activation == "RELU6"
+    return op.kind in ("ADD", "FULLY_CONNECTED") and op.activation is None
+
+
+def borrows_zero_points(graph: Graph, step: int) -> bool:
+    """Whether the operator's weights use the zero points of the next operator's weights.
+
+    LiteRT wants one zero point (8 bytes, always 0) per channel. A convolution and the depthwise
+    convolution after it have equally many channels, so one vector serves both.
+    """
+    if graph.ops[step].kind != "CONV_2D" or step + 1 == len(graph.ops):
+        return False
+    following = graph.ops[step + 1]
+    return following.kind == "DEPTHWISE_CONV_2D" and (
+        graph.tensors[following.inputs[1]].shape[-1] == _output_channels(graph, graph.ops[step])
+    )
+
+
+def _output_channels(graph: Graph, op: Op) -> int:
+    return graph.tensors[op.outputs[0]].shape[-1]
+
+
+def _options_bytes(op: Op) -> int:
+    if has_shared_options(op):
+        return 0
+    return {"CONV_2D": 16, "DEPTHWISE_CONV_2D": 20, "AVERAGE_POOL_2D": 24}.get(op.kind, 8)
+
+
+def _weights_word_bytes(graph: Graph, op: Op) -> int:
+    """Tables and vectors of four-byte words of weights and bias."""
+    rank = len(graph.tensors[op.inputs[1]].shape)
+    if op.kind == "FULLY_CONNECTED":
+        tables, scales = 20 + 20 + 12 + 12, 8 + 8
+    else:
+        tables = 20 + 16 + (16 if op.kind == "DEPTHWISE_CONV_2D" else 12)
+        scales = 4 + 4 * _output_channels(graph, op)
+    return tables + scales + 2 * 8 + (4 + 4 * rank) + 8
+
+
+def _group_bytes(graph: Graph, step: int) -> int:
+    """The operator's own objects, from its first tensor to the end of its last buffer."""
+    op = graph.ops[step]
+    output = graph.tensors[op.outputs[0]]
+    end = 20 + 12 + (4 + 4 * len(output.shape)) + 8 + string_bytes(output.name)
+    end += 24 + (4 + 4 * len(op.inputs)) + 8 + _options_bytes(op)
+    zero_points = [1] if op.activation is None else []
+    buffers: list[int] = []
+    if op.kind in WEIGHTED:
+        end += _weights_word_bytes(graph, op)
+        buffers = [graph.tensors[t].size_bytes for t in op.inputs[1:]]
+        if op.kind in PER_CHANNEL and not borrows_zero_points(graph, step):
+            zero_points.insert(0, _output_channels(graph, op))
+    for count in zero_points:
+        end = _aligned(end + 4, 8) + 8 * count
+    for size in buffers:
+        end = _aligned(end + 4, 16) + size
+    return _aligned(end, 16)
+
+
+def _operator_bytes(graph: Graph, step: int) -> int:
+    """The group, and the operator's entries in the lists of operators, tensors and buffers."""
+    weighted = graph.ops[step].kind in WEIGHTED
+    tensors, buffers = (3, 2) if weighted else (1, 0)
+    planned = tensors
+    return _group_bytes(graph, step) + 4 * (1 + tensors + planned + buffers)
+
+
+def op_file_bytes(graph: Graph, op: Op) -> int:
+    """Bytes of the file that are there because of this operator."""
+    return _operator_bytes(graph, graph.ops.index(op))
+
+
+def fixed_file_bytes(graph: Graph) -> int:
+    """Bytes of the file that do not depend on the operators."""
+    description = 4 + DESCRIPTION_BYTES + 1
+    name = string_bytes(graph.tensors[graph.inputs[0]].name)
+    first = _HEADER + _MODEL + _SUBGRAPH + _METADATA + description
+    return first + _LISTS + _INPUT + name + SLACK_BYTES + _SHARED
+
+
+def file_bytes(graph: Graph) -> int:
+    """Bytes of the .tflite file that tinynas writes for this graph."""
+    operators = sum(_operator_bytes(graph, step) for step in range(len(graph.ops)))
+    return fixed_file_bytes(graph) + operators

@@ -1,0 +1,181 @@
+"""TFLM's reference int8 kernels, bit for bit, over batches of images.
+
+Sources (tflite-micro): tensorflow/lite/kernels/internal/common.h and quantization_util.cc
+(multipliers and their two roundings), reference/integer_ops/{conv,depthwise_conv,
+fully_connected,add,pooling}.h. Products are summed as floats: int8 products are integers, and
+while the sum of their magnitudes stays below 2^24 (float32) or 2^53 (float64), every partial sum
+is exact in any order.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from tinynas.deploy.quantize import WEIGHTED, QuantizedModel, QuantizedWeights, pad_same
+from tinynas.graph import Graph, Op
+
+Int8Array = npt.NDArray[np.int8]
+Bounds = tuple[int, int]
+
+LARGEST_DIFFERENCE = 255  # between an int8 value and its zero point
+FLOAT32_EXACT = 2**24
+# Winograd's transforms of a 3x3 convolution, should the library use them, stay dyadic and grow
+# sums by less than this.
+TRANSFORM_GROWTH = 16
+ADD_SHIFT = 20  # add.cc: head room for both inputs
+
+
+def quantize_multiplier(real: float) -> tuple[int, int]:
+    """Significand (31 bits) and exponent of a multiplier: QuantizeMultiplier."""
+    fraction, exponent = math.frexp(real)
+    significand = math.floor(fraction * 2**31 + 0.5)
+    if significand == 2**31:
+        significand, exponent = significand // 2, exponent + 1
+    return (0, 0) if exponent < -31 else (significand, exponent)
+
+
+def multiply(
+    values: torch.Tensor, significand: torch.Tensor, exponent: torch.Tensor
+) -> torch.Tensor:
+    """MultiplyByQuantizedMultiplier on int64 `values`, which are overwritten.
+
+    First rounding: SaturatingRoundingDoublingHighMul, half up, as an arithmetic shift; second:
+    RoundingDivideByPOT, half away from zero. `significand` and `exponent` are int64.
+    """
+    right = (-exponent).clamp_min(0)
+    scaled = values.mul_(significand << exponent.clamp_min(0)).add_(1 << 30)
+    scaled.bitwise_right_shift_(31)
+    if not right.any():
+        return scaled
+    half = (1 << right) >> 1
+    negative = (scaled < 0) & (right > 0)
+    return scaled.add_(half).sub_(negative.to(torch.int64)).bitwise_right_shift_(right)
+
+
+def _multiplier_tensors(reals: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
+    pairs = [quantize_multiplier(real) for real in reals]
+    significands, exponents = zip(*pairs, strict=True)
+    return torch.tensor(significands), torch.tensor(exponents)
+
+
+def _round_half_away(value: float) -> int:
+    return int(math.copysign(math.floor(abs(value) + 0.5), value))
+
+
+def activation_bounds(op: Op, scale: float, zero_point: int) -> Bounds:
+    """Smallest and largest output: CalculateActivationRangeQuantized, in float32 as there."""
+    if op.activation is None:
+        return -128, 127
+    six = _round_half_away(float(np.float32(6) / np.float32(scale)))
+    return max(-128, zero_point), min(127, zero_point + six) if op.activation == "RELU6" else 127
+
+
+def _real_multipliers(model: QuantizedModel, op: Op, constants: QuantizedWeights) -> list[float]:
+    input_scale, output_scale = (model.scales[t] for t in (op.inputs[0], op.outputs[0]))
+    if op.kind == "FULLY_CONNECTED":  # GetQuantizedConvolutionMultipler: a float32 product
+        product = np.float32(input_scale) * constants.scales[0]
+        return [float(product) / output_scale]
+    return [input_scale * float(scale) / output_scale for scale in constants.scales]
+
+
+def _exact_type(constants: QuantizedWeights, op: Op) -> torch.dtype:
+    """float32 if no sum of magnitudes can leave its exact integers, else float64."""
+    magnitudes = np.abs(constants.values.astype(np.int64))
+    axes = (0, 1, 2) if op.kind == "DEPTHWISE_CONV_2D" else tuple(range(1, magnitudes.ndim))
+    largest = int(magnitudes.sum(axis=axes).max()) * LARGEST_DIFFERENCE
+    growth = 1 if op.kernel == (1, 1) else TRANSFORM_GROWTH
+    return torch.float32 if largest * growth < FLOAT32_EXACT else torch.float64
+
+
+def _convolve(graph: Graph, op: Op, x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    """Sums of products, NHWC to NHWC (or (N, Cout)); 1x1 kernels are one matrix product."""
+    if op.kind == "FULLY_CONNECTED":
+        return x.flatten(1) @ kernel.T
+    if op.kind == "CONV_2D" and op.kernel == op.stride == (1, 1):
+        return x @ kernel.flatten(1).T
+    channels_first = x.permute(0, 3, 1, 2)
+    padded = pad_same(graph, op, channels_first)
+    if op.kind == "DEPTHWISE_CONV_2D":
+        weights, groups = kernel.permute(3, 0, 1, 2), x.shape[3]
+    else:
+        weights, groups = kernel.permute(0, 3, 1, 2), 1
+    sums = functional.conv2d(padded, weights, None, op.stride, groups=groups)
+    return sums.permute(0, 2, 3, 1)
+
+
+def _weighted(model: QuantizedModel, op: Op, x: torch.Tensor, bounds: Bounds) -> torch.Tensor:
+    constants = model.weights[op.name]
+    exact = _exact_type(constants, op)
+    shifted = x.to(exact).sub_(model.zero_points[op.inputs[0]])
+    sums = _convolve(model.graph, op, shifted, torch.from_numpy(constants.values).to(exact))
+    totals = sums.to(torch.int64).add_(torch.from_numpy(constants.bias.astype(np.int64)))
+    scaled = multiply(totals, *_multiplier_tensors(_real_multipliers(model, op, constants)))
+    return scaled.add_(model.zero_points[op.outputs[0]]).clamp_(*bounds).to(torch.int8)
+
+
+def _add(
+    model: QuantizedModel, op: Op, x: torch.Tensor, y: torch.Tensor, bounds: Bounds
+) -> torch.Tensor:
+    scales = [model.scales[t] for t in op.inputs]
+    twice = 2 * max(scales)
+    total = torch.zeros(x.shape, dtype=torch.int64)
+    for tensor, value, scale in zip(op.inputs, (x, y), scales, strict=True):
+        # 256 possible values: scale each once and look them up.
+        every = (torch.arange(-128, 128) - model.zero_points[tensor]) << ADD_SHIFT
+        table = multiply(every, *_multiplier_tensors([scale / twice]))
+        total += table[value.to(torch.int64) + 128]
+    target = op.outputs[0]
+    real = twice / (2**ADD_SHIFT * model.scales[target])
+    scaled = multiply(total, *_multiplier_tensors([real]))
+    return scaled.add_(model.zero_points[target]).clamp_(*bounds).to(torch.int8)
+
+
+def _average(op: Op, x: torch.Tensor, bounds: Bounds) -> torch.Tensor:
+    """Mean over windows without padding, rounded half away from zero."""
+    count = op.kernel[0] * op.kernel[1]
+    windows = x.unfold(1, op.kernel[0], op.stride[0]).unfold(2, op.kernel[1], op.stride[1])
+    sums = windows.sum(dim=(4, 5), dtype=torch.int64)
+    nudged = sums + torch.where(sums > 0, count // 2, -(count // 2))
+    return torch.div(nudged, count, rounding_mode="trunc").clamp_(*bounds).to(torch.int8)
+
+
+def _run_op(model: QuantizedModel, op: Op, inputs: list[torch.Tensor]) -> torch.Tensor:
+    target = op.outputs[0]
+    bounds = activation_bounds(op, model.scales[target], model.zero_points[target])
+    if op.kind in WEIGHTED:
+        return _weighted(model, op, inputs[0], bounds)
+    if op.kind == "ADD":
+        return _add(model, op, inputs[0], inputs[1], bounds)
+    if op.kind == "AVERAGE_POOL_2D" and op.padding == "VALID":
+        return _average(op, inputs[0], bounds)
+    raise ValueError(f"operator kind {op.kind!r} cannot be simulated")
+
+
+def _simulate_batch(model: QuantizedModel, images: torch.Tensor) -> torch.Tensor:
+    graph = model.graph
+    last_use = {t: last for t, (_, last) in graph.lifetimes().items()}
+    values = {graph.inputs[0]: images}
+    for step, op in enumerate(graph.ops):
+        values[op.outputs[0]] = _run_op(model, op, [values[t] for t in graph.activations(op)])
+        for t in graph.activations(op):
+            if last_use[t] == step:
+                values.pop(t, None)
+    return values[graph.outputs[0]]
+
+
+def simulate(model: QuantizedModel, images: Int8Array, *, batch_size: int = 16) -> Int8Array:
+    """int8 logits (N, classes) of int8 images (N, H, W, C), equal to TFLM's.
+
+    Small batches are fastest: what passes between operators stays in the processor's cache.
+    """
+    logits: list[Int8Array] = []
+    with torch.no_grad():
+        for start in range(0, len(images), batch_size):
+            batch = torch.from_numpy(images[start : start + batch_size])
+            logits.append(_simulate_batch(model, batch).numpy())
+    return np.concatenate(logits)

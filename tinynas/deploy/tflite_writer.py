@@ -1,0 +1,303 @@
+"""A quantised model as the bytes of a .tflite file (TFLite schema version 3).
+
+The layout is chosen so that tinynas.cost.flash knows the size beforehand: vtables, model,
+operator codes and metadata first; then the lists of tensors, operators and buffers and the memory
+plan; then for each operator its tensors, options and constants, padded to 16 bytes; then option
+tables and zero points that many operators share. What both TFLM and LiteRT accept is left out:
+names and quantisation of constants' biases, defaults, signatures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from tinynas.cost.flash import (
+    DESCRIPTION_BYTES,
+    PER_CHANNEL,
+    WEIGHTED,
+    borrows_zero_points,
+    file_bytes,
+    has_shared_options,
+)
+from tinynas.deploy.flatbuffer import FlatbufferWriter, Ref, TableType
+from tinynas.deploy.quantize import QuantizedModel, QuantizedWeights
+from tinynas.graph import Graph, Op
+
+PLAN_METADATA = "OfflineMemoryAllocation"
+ALIGNMENT = 16  # force_align of Buffer.data in the schema
+NOT_PLANNED = -1
+
+# Slot numbers, enumerations and versions are those of schema.fbs, schema version 3.
+INT32, INT8 = 2, 9
+PADDING = {"SAME": 0, "VALID": 1}
+ACTIVATION = {None: 0, "RELU": 1, "RELU6": 3}
+# Kind of operator: its builtin code, the first version with int8, and its type of options.
+OPERATORS = {
+    "ADD": (0, 2, 11),
+    "AVERAGE_POOL_2D": (1, 2, 5),
+    "CONV_2D": (3, 3, 1),
+    "DEPTHWISE_CONV_2D": (4, 3, 2),
+    "FULLY_CONNECTED": (9, 4, 8),
+}
+
+EMPTY = TableType(())
+MODEL = TableType(((0, "I"), (1, "I"), (2, "I"), (3, "I"), (4, "I"), (6, "I")))
+OPERATOR_CODE = TableType(((3, "i"), (2, "i"), (0, "b")))
+SUBGRAPH = TableType(((0, "I"), (1, "I"), (2, "I"), (3, "I")))
+METADATA = TableType(((0, "I"), (1, "I")))
+BUFFER = TableType(((0, "I"),))
+ACTIVATION_TENSOR = TableType(((0, "I"), (3, "I"), (4, "I"), (1, "b")))
+WEIGHTS_TENSOR = TableType(((0, "I"), (2, "I"), (4, "I"), (1, "b")))
+BIAS_TENSOR = TableType(((0, "I"), (2, "I"), (1, "b")))
+QUANTIZATION = TableType(((2, "I"), (3, "I")))
+QUANTIZATION_LAST_AXIS = TableType(((2, "I"), (3, "I"), (6, "i")))
+OPERATOR = TableType(((0, "I"), (1, "I"), (2, "I"), (4, "I"), (3, "b")))
+CONV_OPTIONS = TableType(((1, "i"), (2, "i"), (0, "b"), (3, "b")))
+DEPTHWISE_OPTIONS = TableType(((1, "i"), (2, "i"), (3, "i"), (0, "b"), (4, "b")))
+POOL_OPTIONS = TableType(((1, "i"), (2, "i"), (3, "i"), (4, "i"), (0, "b"), (5, "b")))
+ACTIVATION_OPTIONS = TableType(((0, "b"),))
+TABLE_TYPES = (
+    EMPTY,
+    MODEL,
+    OPERATOR_CODE,
+    SUBGRAPH,
+    METADATA,
+    BUFFER,
+    ACTIVATION_TENSOR,
+    WEIGHTS_TENSOR,
+    BIAS_TENSOR,
+    QUANTIZATION,
+    QUANTIZATION_LAST_AXIS,
+    OPERATOR,
+    CONV_OPTIONS,
+    DEPTHWISE_OPTIONS,
+    POOL_OPTIONS,
+    ACTIVATION_OPTIONS,
+)
+
+_EXAMPLE = Op(name="", kind="CONV_2D", inputs=(), outputs=())
+_DEPTHWISE = replace(_EXAMPLE, kind="DEPTHWISE_CONV_2D", padding="SAME", activation="RELU6")
+SHARED_OPTIONS = (
+    _EXAMPLE,
+    replace(_EXAMPLE, activation="RELU6"),
+    _DEPTHWISE,
+    replace(_DEPTHWISE, stride=(2, 2)),
+    replace(_EXAMPLE, kind="ADD"),
+)
+
+
+def _options_label(op: Op) -> tuple[object, ...]:
+    """One label for the options of all operators that share them."""
+    if op.kind in ("ADD", "FULLY_CONNECTED"):  # both have but an activation, absent when none
+        return ("options", "activation")
+    return ("options", op.kind, op.stride, op.padding, op.activation)
+
+
+def _write_options(writer: FlatbufferWriter, label: object, op: Op) -> None:
+    padding, activation = PADDING[op.padding], ACTIVATION[op.activation]
+    strides = (op.stride[1], op.stride[0])
+    if op.kind == "CONV_2D":
+        writer.table(label, CONV_OPTIONS, *strides, padding, activation)
+    elif op.kind == "DEPTHWISE_CONV_2D":
+        writer.table(label, DEPTHWISE_OPTIONS, *strides, 1, padding, activation)
+    elif op.kind == "AVERAGE_POOL_2D":
+        window = (op.kernel[1], op.kernel[0])
+        writer.table(label, POOL_OPTIONS, *strides, *window, padding, activation)
+    elif op.activation is None:
+        writer.table(label, EMPTY)
+    else:
+        writer.table(label, ACTIVATION_OPTIONS, activation)
+
+
+def _zero_point_label(op: Op, zero_point: int) -> object:
+    """Where an operator's output finds its zero point.
+
+    Outputs of an activation share the one they always have: their range begins at zero.
+    """
+    if op.activation is None:
+        return ("zero point", op.outputs[0])
+    if zero_point != -128:
+        raise ValueError(f"the output of {op.name} must have zero point -128, got {zero_point}")
+    return ("zero point", "lowest")
+
+
+def _constants(graph: Graph) -> Iterator[int]:
+    """Numbers of the constant tensors, in the order of their buffers (2, 3, ...)."""
+    for op in graph.ops:
+        if op.kind in WEIGHTED:
+            yield from op.inputs[1:]
+
+
+def _kinds(graph: Graph) -> list[str]:
+    """Kinds of operators used, in order of first use."""
+    return list(dict.fromkeys(op.kind for op in graph.ops))
+
+
+def _write_model(writer: FlatbufferWriter, graph: Graph, description: str) -> None:
+    """Model, operator codes, subgraph and metadata, always of the same size."""
+    lists = ("operator codes", "subgraphs", "description", "buffers", "metadata")
+    writer.table("model", MODEL, 3, *(Ref(name) for name in lists))
+    kinds = _kinds(graph)
+    room = writer.position + 4 + 4 * len(OPERATORS)
+    writer.vector("operator codes", "I", [Ref(("code", kind)) for kind in kinds])
+    writer.pad(room - writer.position)
+    for kind in kinds:
+        builtin, version, _ = OPERATORS[kind]
+        writer.table(("code", kind), OPERATOR_CODE, builtin, version, builtin)
+    writer.pad(OPERATOR_CODE.table_bytes * (len(OPERATORS) - len(kinds)))
+    writer.vector("subgraphs", "I", [Ref("subgraph")])
+    parts = ("tensors", "inputs", "outputs", "operators")
+    writer.table("subgraph", SUBGRAPH, *(Ref(part) for part in parts))
+    writer.vector("inputs", "i", graph.inputs)
+    writer.vector("outputs", "i", graph.outputs)
+    writer.vector("metadata", "I", [Ref("plan metadata")])
+    writer.table("plan metadata", METADATA, Ref("plan name"), 1)
+    writer.string("plan name", PLAN_METADATA)
+    room = writer.position + 4 + DESCRIPTION_BYTES + 1
+    writer.string("description", description)
+    writer.pad(room - writer.position)
+
+
+def _write_lists(writer: FlatbufferWriter, graph: Graph, plan: Mapping[int, int]) -> None:
+    """The lists of tensors, operators and buffers, and the memory plan in TFLM's format.
+
+    tensorflow/lite/micro/docs/memory_management.md: version, subgraph, number of tensors, then
+    each tensor's offset in the arena, or -1 to let TFLM choose it (constants have none).
+    """
+    tensors = range(len(graph.tensors))
+    writer.vector("tensors", "I", [Ref(("tensor", t)) for t in tensors])
+    writer.vector("operators", "I", [Ref(("operator", op.name)) for op in graph.ops])
+    buffers = [Ref(("buffer", t)) for t in _constants(graph)]
+    writer.vector("buffers", "I", [Ref("no data"), Ref("plan buffer"), *buffers])
+    writer.table("no data", EMPTY)
+    writer.table("plan buffer", BUFFER, Ref("plan"))
+    offsets = [plan.get(t, NOT_PLANNED) for t in tensors]
+    content = np.array([1, 0, len(offsets), *offsets], "<i4").tobytes()
+    writer.data("plan", content, alignment=ALIGNMENT)
+
+
+def _write_activation(
+    writer: FlatbufferWriter, model: QuantizedModel, tensor: int, zero_point: object
+) -> None:
+    """An activation's tensor, quantisation, shape, scale and name."""
+    label, described = ("tensor", tensor), model.graph.tensors[tensor]
+    parts = [Ref((part, tensor)) for part in ("shape", "name", "quantization")]
+    writer.table(label, ACTIVATION_TENSOR, *parts, INT8)
+    writer.table(("quantization", tensor), QUANTIZATION, Ref(("scale", tensor)), Ref(zero_point))
+    writer.vector(("shape", tensor), "i", described.shape)
+    writer.vector(("scale", tensor), "f", [model.scales[tensor]])
+    writer.string(("name", tensor), described.name)
+
+
+def _write_constant_tables(
+    writer: FlatbufferWriter, graph: Graph, op: Op, zero_points: object, first_buffer: int
+) -> None:
+    """Tables of weights and bias: tensors, buffers and quantisation."""
+    weights, bias = op.inputs[1:]
+    quantization = Ref(("quantization", weights))
+    writer.table(
+        ("tensor", weights),
+        WEIGHTS_TENSOR,
+        Ref(("shape", weights)),
+        first_buffer,
+        quantization,
+        INT8,
+    )
+    bias_shape = Ref(("shape", bias))
+    if op.kind == "FULLY_CONNECTED":  # its kernels compare the scale of the bias
+        quantized = Ref(("quantization", bias))
+        writer.table(
+            ("tensor", bias), WEIGHTS_TENSOR, bias_shape, first_buffer + 1, quantized, INT32
+        )
+        writer.table(quantized.label, QUANTIZATION, Ref(("scale", bias)), Ref(zero_points))
+    else:
+        writer.table(("tensor", bias), BIAS_TENSOR, bias_shape, first_buffer + 1, INT32)
+    scales = Ref(("scale", weights))
+    if op.kind == "DEPTHWISE_CONV_2D":
+        writer.table(quantization.label, QUANTIZATION_LAST_AXIS, scales, Ref(zero_points), 3)
+    else:
+        writer.table(quantization.label, QUANTIZATION, scales, Ref(zero_points))
+    for t in (weights, bias):
+        writer.table(("buffer", t), BUFFER, Ref(("data", t)))
+        writer.vector(("shape", t), "i", graph.tensors[t].shape)
+
+
+def _write_scales(
+    writer: FlatbufferWriter, op: Op, constants: QuantizedWeights, input_scale: float
+) -> None:
+    weights, bias = op.inputs[1:]
+    writer.vector(("scale", weights), "f", constants.scales.tolist())
+    if op.kind == "FULLY_CONNECTED":
+        writer.vector(("scale", bias), "f", [input_scale * float(constants.scales[0])])
+
+
+def _write_operator(
+    writer: FlatbufferWriter, model: QuantizedModel, step: int, first_buffer: int
+) -> None:
+    """All objects that belong to one operator, padded to 16 bytes."""
+    graph, op = model.graph, model.graph.ops[step]
+    target = op.outputs[0]
+    options = _options_label(op) if has_shared_options(op) else ("options", op.name)
+    links = Ref(("reads", op.name)), Ref(("writes", op.name)), Ref(options)
+    code = _kinds(graph).index(op.kind)
+    writer.table(("operator", op.name), OPERATOR, code, *links, OPERATORS[op.kind][2])
+    if not has_shared_options(op):
+        _write_options(writer, options, op)
+    zero_point = _zero_point_label(op, model.zero_points[target])
+    _write_activation(writer, model, target, zero_point)
+    writer.vector(("reads", op.name), "i", op.inputs)
+    writer.vector(("writes", op.name), "i", op.outputs)
+    if op.kind in WEIGHTED:
+        owner = graph.ops[step + borrows_zero_points(graph, step)]
+        shared = op.kind not in PER_CHANNEL
+        zeros = ("zero point", "zero") if shared else ("zero points", owner.name)
+        constants = model.weights[op.name]
+        _write_constant_tables(writer, graph, op, zeros, first_buffer)
+        _write_scales(writer, op, constants, model.scales[op.inputs[0]])
+        if not shared and owner is op:
+            writer.vector(zeros, "q", [0] * len(constants.scales))
+    if op.activation is None:
+        writer.vector(zero_point, "q", [model.zero_points[target]])
+    if op.kind in WEIGHTED:
+        for t, content in zip(op.inputs[1:], (constants.values, constants.bias), strict=True):
+            little_endian = content.astype(content.dtype.newbyteorder("<"))
+            writer.data(("data", t), little_endian.tobytes(), alignment=ALIGNMENT)
+    writer.align(ALIGNMENT)
+
+
+def write_tflite(
+    model: QuantizedModel,
+    *,
+    plan: Mapping[int, int] | None = None,
+    description: str = "tinynas",
+) -> bytes:
+    """The .tflite file, tinynas.cost.flash.file_bytes(model.graph) bytes long.
+
+    `plan` gives arena offsets by tensor number; without it TFLM plans the arena itself. Raises
+    ValueError for an operator kind that is not known or a description of more than
+    DESCRIPTION_BYTES bytes.
+    """
+    graph = model.graph
+    unknown = sorted(set(_kinds(graph)) - set(OPERATORS))
+    if unknown:
+        raise ValueError(f"cannot write operators of kind {unknown}; known: {list(OPERATORS)}")
+    if len(description.encode()) > DESCRIPTION_BYTES:
+        raise ValueError(f"a description has at most {DESCRIPTION_BYTES} bytes: {description!r}")
+    writer = FlatbufferWriter(b"TFL3", TABLE_TYPES)
+    _write_model(writer, graph, description)
+    _write_lists(writer, graph, plan or {})
+    _write_activation(writer, model, graph.inputs[0], ("zero point", "zero"))
+    writer.align(ALIGNMENT)
+    buffer = 2
+    for step, op in enumerate(graph.ops):
+        _write_operator(writer, model, step, buffer)
+        buffer += 2 * (op.kind in WEIGHTED)
+    for example in SHARED_OPTIONS:
+        _write_options(writer, _options_label(example), example)
+    writer.vector(("zero point", "zero"), "q", [0])
+    writer.vector(("zero point", "lowest"), "q", [-128])
+    writer.pad(file_bytes(graph) - writer.position)
+    return writer.finish("model")

@@ -1,0 +1,227 @@
+"""Running a model's bytes in TensorFlow Lite Micro itself.
+
+TFLM may end the whole process on a malformed file, so it runs in a process of its own: this
+module, started as a script, reads arrays from stdin and answers on stdout.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinynas.errors import ModelFileError, TinynasError
+
+Arrays = dict[str, npt.NDArray[Any]]
+Int8Array = npt.NDArray[np.int8]
+
+IDENTIFIER = b"TFL3"
+ARENA_BYTES = 64 * 2**20  # for runs that only want results; larger than any MCU's
+ARENA_STEP = 16  # MicroArenaBufferAlignment
+SHORTEST_SLACK = 1024  # below its own bookkeeping TFLM aborts instead of failing
+# What reading a damaged file's structure raises, before the runtime itself sees it.
+DAMAGE = (struct.error, TypeError, IndexError, AttributeError, UnicodeDecodeError, MemoryError)
+ALLOCATION = re.compile(r"Arena allocation (head|tail) (\d+) bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArenaUse:
+    """What TFLM's recording allocator reports on this host.
+
+    `head_bytes` (activations) is the same on a 32-bit chip; `tail_bytes` (structures) is larger
+    here, where pointers have 8 bytes.
+    """
+
+    head_bytes: int
+    tail_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Head and tail."""
+        return self.head_bytes + self.tail_bytes
+
+
+def runtime_available() -> bool:
+    """Whether TFLM is installed: its package exists for Linux on x86-64 only."""
+    return importlib.util.find_spec("tflite_micro") is not None
+
+
+def _reason(stderr: str, returncode: int) -> str:
+    """The last sentence that TFLM or Python said, or how the process ended."""
+    if returncode < 0:
+        return f"it makes the runtime crash (signal {-returncode})"
+    noise = ("Traceback", "  ", "[Recording")
+    lines = [line for line in stderr.splitlines() if line and not line.startswith(noise)]
+    details = [line for line in lines if not line.startswith("RuntimeError")] or lines
+    return details[-1].strip() if details else f"the runtime ended with code {returncode}"
+
+
+def _child_environment() -> dict[str, str]:
+    """Ours, with the import path of this process."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+def _ask(verb: str, arrays: Mapping[str, npt.NDArray[Any]], timeout_s: float) -> Arrays:
+    """The child's answer; any failure of the child is a ModelFileError."""
+    if not runtime_available():
+        raise TinynasError(
+            "TensorFlow Lite Micro is not installed, so no model can be run: "
+            "pip install tflite-micro (Linux on x86-64 only)"
+        )
+    question = io.BytesIO()
+    np.savez(question, **dict(arrays))
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "tinynas.deploy.verify", verb],
+            input=question.getvalue(),
+            capture_output=True,
+            env=_child_environment(),
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ModelFileError(f"TFLM did not finish with this model in {timeout_s:g} s") from None
+    if child.returncode != 0:
+        reason = _reason(child.stderr.decode(errors="replace"), child.returncode)
+        raise ModelFileError(f"TFLM cannot run this model: {reason}")
+    with np.load(io.BytesIO(child.stdout)) as answer:
+        return dict(answer)
+
+
+def _as_array(model_bytes: bytes) -> npt.NDArray[np.uint8]:
+    if model_bytes[4:8] != IDENTIFIER:
+        raise ModelFileError("this is not a .tflite file: its bytes 4 to 7 are not 'TFL3'")
+    return np.frombuffer(model_bytes, np.uint8)
+
+
+def measure_arenas(models: Sequence[bytes], *, timeout_s: float = 120.0) -> tuple[ArenaUse, ...]:
+    """Arena use of several models, one process for all of them; errors as `measure_arena`."""
+    arrays = {f"model{number}": _as_array(model) for number, model in enumerate(models)}
+    if not arrays:
+        return ()
+    rows = _ask("measure", arrays, timeout_s)["uses"]
+    return tuple(ArenaUse(head_bytes=int(head), tail_bytes=int(tail)) for head, tail in rows)
+
+
+def measure_arena(model_bytes: bytes, *, timeout_s: float = 60.0) -> ArenaUse:
+    """Arena use of a .tflite file after one inference.
+
+    Raises ModelFileError for a file that TFLM cannot run, TinynasError if TFLM is not installed.
+    """
+    return measure_arenas([model_bytes], timeout_s=timeout_s)[0]
+
+
+def run_int8(model_bytes: bytes, images: Int8Array, *, timeout_s: float = 3600.0) -> Int8Array:
+    """Outputs (N, ...) of the model's first output for int8 images (N, H, W, C).
+
+    Raises ModelFileError and TinynasError as `measure_arena`.
+    """
+    arrays = {"model": _as_array(model_bytes), "images": images}
+    return _ask("run", arrays, timeout_s)["outputs"]
+
+
+def smallest_arena_bytes(model_bytes: bytes, *, timeout_s: float = 300.0) -> int:
+    """Smallest arena (a multiple of 16 bytes) in which the model runs on this host.
+
+    It can exceed what `measure_arena` reports: allocating needs temporary memory.
+    """
+    return int(_ask("bisect", {"model": _as_array(model_bytes)}, timeout_s)["bytes"])
+
+
+def _interpreter(model: npt.NDArray[np.uint8], arena_bytes: int) -> Any:
+    from tflite_micro.python.tflite_micro import runtime
+
+    return runtime.Interpreter.from_bytes(model.tobytes(), arena_size=arena_bytes)
+
+
+def _reported_use(interpreter: Any) -> ArenaUse:
+    """What `print_allocations` writes to C's stderr, read from file descriptor 2."""
+    interpreter.invoke()
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as report:
+        os.dup2(report.fileno(), 2)
+        try:
+            interpreter.print_allocations()
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        report.seek(0)
+        found = dict(ALLOCATION.findall(report.read().decode(errors="replace")))
+    return ArenaUse(head_bytes=int(found["head"]), tail_bytes=int(found["tail"]))
+
+
+def _measure(arrays: Arrays) -> Arrays:
+    uses = [
+        _reported_use(_interpreter(arrays[f"model{number}"], ARENA_BYTES))
+        for number in range(len(arrays))
+    ]
+    return {"uses": np.array([(use.head_bytes, use.tail_bytes) for use in uses], np.int64)}
+
+
+def _run(arrays: Arrays) -> Arrays:
+    interpreter = _interpreter(arrays["model"], ARENA_BYTES)
+    outputs: list[npt.NDArray[Any]] = []
+    for image in arrays["images"]:
+        interpreter.set_input(image[None], 0)
+        interpreter.invoke()
+        outputs.append(interpreter.get_output(0)[0])
+    return {"outputs": np.stack(outputs)}
+
+
+def _works(model: npt.NDArray[np.uint8], arena_bytes: int) -> bool:
+    try:
+        _interpreter(model, arena_bytes).invoke()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _bisect(arrays: Arrays) -> Arrays:
+    model = arrays["model"]
+    used = _reported_use(_interpreter(model, ARENA_BYTES)).total_bytes // ARENA_STEP
+    low, high = max(used // 2, SHORTEST_SLACK // ARENA_STEP), used
+    while not _works(model, high * ARENA_STEP):
+        low, high = high, 2 * high
+    while low < high:
+        middle = (low + high) // 2
+        if _works(model, middle * ARENA_STEP):
+            high = middle
+        else:
+            low = middle + 1
+    return {"bytes": np.array(high * ARENA_STEP)}
+
+
+VERBS = {"measure": _measure, "run": _run, "bisect": _bisect}
+
+
+def _answer(verb: str) -> None:
+    """Serve one question; what the runtime prints on stdout goes to stderr."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    with np.load(io.BytesIO(sys.stdin.buffer.read())) as question:
+        arrays = dict(question)
+    buffer = io.BytesIO()
+    try:
+        np.savez(buffer, **VERBS[verb](arrays))
+    except DAMAGE:
+        sys.exit("its content is damaged")
+    except ValueError as error:
+        sys.exit(str(error))
+    with answers:
+        answers.write(buffer.getvalue())
+
+
+if __name__ == "__main__":
+    _answer(sys.argv[1])

@@ -1,0 +1,166 @@
+"""One subnet as plain data, its JSON form and its integer vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinynas.errors import UsageError
+from tinynas.space.spec import SearchSpace
+
+Genes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arch:
+    """A subnet: kernel size and expansion ratio of every block that exists, stage by stage."""
+
+    space: str
+    width: float
+    resolution: int
+    kernels: tuple[tuple[int, ...], ...]
+    expansions: tuple[tuple[int, ...], ...]
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Number of blocks in each stage."""
+        return tuple(len(stage) for stage in self.kernels)
+
+    def to_json(self) -> dict[str, Any]:
+        """A mapping of plain lists and numbers, readable by `from_json`."""
+        return {
+            "space": self.space,
+            "width": self.width,
+            "resolution": self.resolution,
+            "depth": list(self.depths),
+            "kernel": [list(stage) for stage in self.kernels],
+            "expansion": [list(stage) for stage in self.expansions],
+        }
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> Arch:
+        """The subnet of a mapping that `to_json` wrote; raises UsageError for any other."""
+        try:
+            arch = Arch(
+                space=str(content["space"]),
+                width=float(content["width"]),
+                resolution=int(content["resolution"]),
+                kernels=tuple(tuple(int(k) for k in stage) for stage in content["kernel"]),
+                expansions=tuple(tuple(int(e) for e in stage) for stage in content["expansion"]),
+            )
+            depths = tuple(int(d) for d in content["depth"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"not a subnet's JSON: {type(error).__name__} {error}") from None
+        if not depths == arch.depths == tuple(len(stage) for stage in arch.expansions):
+            raise UsageError("a subnet's JSON must have one kernel and one expansion per block")
+        return arch
+
+
+def check_arch(space: SearchSpace, arch: Arch) -> None:
+    """Raise UsageError unless `arch` is a subnet of `space`."""
+    if arch.space != space.name or len(arch.kernels) != len(space.stages):
+        raise UsageError(f"the subnet is of space {arch.space!r}, not of {space.name!r}")
+    for number, (stage, kernels, expansions) in enumerate(
+        zip(space.stages, arch.kernels, arch.expansions, strict=True)
+    ):
+        for what, values, allowed in (
+            ("depth", (len(kernels),), stage.depth),
+            ("kernel", kernels, stage.kernel),
+            ("expansion", expansions, stage.expansion),
+        ):
+            if not set(values) <= set(allowed):
+                raise UsageError(
+                    f"stage {number}: {what} must be among {list(allowed)}, got {list(values)}"
+                )
+
+
+def gene_sizes(space: SearchSpace) -> tuple[int, ...]:
+    """Number of values of each gene.
+
+    Per stage: one gene for the depth, then kernel and expansion for each block of the deepest
+    stage. A gene's value is the index into the stage's ascending choices.
+    """
+    sizes: list[int] = []
+    for stage in space.stages:
+        sizes.append(len(stage.depth))
+        sizes.extend([len(stage.kernel), len(stage.expansion)] * stage.depth[-1])
+    return tuple(sizes)
+
+
+def encode(space: SearchSpace, arch: Arch) -> Genes:
+    """The subnet as integers, shape (genes,); genes of blocks that do not exist are 0."""
+    check_arch(space, arch)
+    genes: list[int] = []
+    for stage, kernels, expansions in zip(
+        space.stages, arch.kernels, arch.expansions, strict=True
+    ):
+        genes.append(stage.depth.index(len(kernels)))
+        for kernel, expansion in zip(kernels, expansions, strict=True):
+            genes += [stage.kernel.index(kernel), stage.expansion.index(expansion)]
+        genes += [0, 0] * (stage.depth[-1] - len(kernels))
+    return np.array(genes, np.int64)
+
+
+def decode(space: SearchSpace, genes: Genes, *, width: float, resolution: int) -> Arch:
+    """The subnet of an integer vector of shape (genes,); genes of absent blocks are ignored."""
+    kernels: list[tuple[int, ...]] = []
+    expansions: list[tuple[int, ...]] = []
+    values = [int(gene) for gene in genes]
+    start = 0
+    for stage in space.stages:
+        depth = stage.depth[values[start]]
+        blocks = values[start + 1 : start + 1 + 2 * depth]
+        kernels.append(tuple(stage.kernel[k] for k in blocks[0::2]))
+        expansions.append(tuple(stage.expansion[e] for e in blocks[1::2]))
+        start += 1 + 2 * stage.depth[-1]
+    return Arch(
+        space=space.name,
+        width=width,
+        resolution=resolution,
+        kernels=tuple(kernels),
+        expansions=tuple(expansions),
+    )
+
+
+def random_genes(space: SearchSpace, count: int, rng: np.random.Generator) -> Genes:
+    """`count` subnets drawn uniformly from all of the space, shape (count, genes).
+
+    Depths are drawn in proportion to the number of stages they have, so that every subnet is
+    equally likely.
+    """
+    columns: list[Genes] = []
+    for stage in space.stages:
+        choices = len(stage.kernel) * len(stage.expansion)
+        weights = np.array([float(choices) ** depth for depth in stage.depth])
+        depth = rng.choice(len(stage.depth), size=count, p=weights / weights.sum())
+        columns.append(depth)
+        blocks = np.asarray(stage.depth)[depth]
+        for position in range(stage.depth[-1]):
+            exists = position < blocks
+            columns.append(rng.integers(len(stage.kernel), size=count) * exists)
+            columns.append(rng.integers(len(stage.expansion), size=count) * exists)
+    return np.stack(columns, axis=1).astype(np.int64)
+
+
+def _extreme(space: SearchSpace, pick: int, width: float, resolution: int) -> Arch:
+    return Arch(
+        space=space.name,
+        width=width,
+        resolution=resolution,
+        kernels=tuple((s.kernel[pick],) * s.depth[pick] for s in space.stages),
+        expansions=tuple((s.expansion[pick],) * s.depth[pick] for s in space.stages),
+    )
+
+
+def largest(space: SearchSpace, *, width: float, resolution: int) -> Arch:
+    """The subnet with every choice at its largest."""
+    return _extreme(space, -1, width, resolution)
+
+
+def smallest(space: SearchSpace, *, width: float, resolution: int) -> Arch:
+    """The subnet with every choice at its smallest."""
+    return _extreme(space, 0, width, resolution)
