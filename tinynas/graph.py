@@ -35,7 +35,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Op:
-    """One operator: TFLite's name for its kind, and the numbers of its tensors in TFLite's order."""
+    """One operator: TFLite's name for its kind, the numbers of its tensors in TFLite's order."""
 
     name: str
     kind: str

@@ -13,22 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinynas.budget import Budget
-from tinynas.cost.fitting import Choices, choices_by_position
-from tinynas.cost.memory import (
-    ALLOCATOR_BYTES,
-    HANDLE_BASE_BYTES,
-    HANDLE_BYTES,
-    IO_TENSORS_BYTES,
-    MARGIN_BYTES,
+from tinynas.cost.fitting import (
+    TAIL_ALIGNMENT_BYTES,
+    TAIL_BASE_BYTES,
+    Choices,
+    choices_by_position,
+    raw_tail,
 )
 from tinynas.cost.table import SUMS, Costs, CostTable, Floats, Ints, costs_of
 
-MACS, FLASH, STRUCT, KERNEL, SCRATCH = (
-    SUMS.index(name) for name in ("macs", "flash", "struct", "kernel", "scratch")
-)
-# The tail's two alignments add 0 to 12 bytes each to the sum of its unaligned parts.
-TAIL_BASE_BYTES = ALLOCATOR_BYTES + HANDLE_BASE_BYTES + IO_TENSORS_BYTES + MARGIN_BYTES
-TAIL_ALIGNMENT_BYTES = 24
+MACS, FLASH = SUMS.index("macs"), SUMS.index("flash")
 FLASH_BINS, TAIL_BINS, LATENCY_BINS, HEAD_GROUPS = 768, 48, 96, 10
 CERTAINTIES = (-1, 0, 1)  # surely fits, fits by its bins, possibly fits
 
@@ -138,18 +132,6 @@ def _head_groups(choices: list[list[Choices]], base: int, free: float, limit: fl
     )
 
 
-def _tail_values(choices: list[list[Choices]]) -> Values:
-    return [
-        [
-            (c.sums[:, STRUCT] + c.sums[:, KERNEL] + HANDLE_BYTES * c.sums[:, SCRATCH]).astype(
-                float
-            )
-            for c in stage
-        ]
-        for stage in choices
-    ]
-
-
 class _Sums:
     """Counts, sums and maxima of MACs by (head group, flash bin, tail bin, latency bin)."""
 
@@ -157,7 +139,7 @@ class _Sums:
         self.count = np.zeros(shape)
         self.macs = np.zeros(shape)
         self.max_macs = np.full(shape, -np.inf)
-        self.used = (1, 1, 1)
+        self.used: tuple[int, ...] = (1, 1, 1)
 
     def add(self, other: _Sums) -> None:
         """Put in the subnets of another."""
@@ -173,10 +155,11 @@ class _Sums:
         used = (slice(None), *(slice(0, n) for n in self.used))
         count, sums, most = self.count[used], self.macs[used], self.max_macs[used]
         below = np.cumsum(count, axis=0), np.cumsum(sums, axis=0), np.maximum.accumulate(most)
+        sizes = self.count.shape[1:]
         for amount, group, step in zip(macs, groups, steps, strict=True):
-            if group >= group_count or (step >= self.count.shape[1:]).any():
+            if group >= group_count or (step >= sizes).any():
                 continue
-            ends = [min(s + n, size) for s, n, size in zip(step, self.used, self.count.shape[1:])]
+            ends = [min(s + n, size) for s, n, size in zip(step, self.used, sizes, strict=True)]
             to = tuple(slice(s, e) for s, e in zip(step, ends, strict=True))
             part = tuple(slice(0, e - s) for s, e in zip(step, ends, strict=True))
             for here, (c, m, x) in (
@@ -203,9 +186,8 @@ def count_in_bins(table: CostTable, budget: Budget, minimal: Costs) -> Count:
     choices = choices_by_position(table)
     latency_limit = np.inf if budget.latency_ms is None else budget.latency_ms * 1000
     base = table.base
-    tails = _tail_values(choices)
-    tail_base = TAIL_BASE_BYTES + base.sums[STRUCT] + base.sums[KERNEL]
-    tail_base += HANDLE_BYTES * base.sums[SCRATCH]
+    tails = [[raw_tail(c.sums) for c in stage] for stage in choices]
+    tail_base = TAIL_BASE_BYTES + float(raw_tail(np.array(base.sums)))
     largest = _largest_costs(table, choices)
     planning = float(largest.sram_bytes[0] - largest.tail_bytes[0])
     highest_tail = float(largest.tail_bytes[0])

@@ -86,8 +86,8 @@ def _merge(states: Sequence[_States]) -> _States:
     np.maximum.at(max_macs, inverse, np.concatenate([s.max_macs for s in states]))
     return _States(
         unique,
-        np.bincount(inverse, np.concatenate([s.count for s in states])),
-        np.bincount(inverse, np.concatenate([s.macs for s in states])),
+        np.bincount(inverse, np.concatenate([s.count for s in states])).astype(float),
+        np.bincount(inverse, np.concatenate([s.macs for s in states])).astype(float),
         max_macs,
     )
 
@@ -111,12 +111,8 @@ def _count_exactly(table: CostTable, budget: Budget) -> Count:
     bounded = budget.latency_ms is not None
     base = table.base
     key = [*np.delete(np.array(base.sums, float), MACS), base.head_bytes, base.latency_us]
-    states = _States(
-        np.array([key]),
-        np.ones(1),
-        np.array([float(base.sums[MACS])]),
-        np.array([base.sums[MACS]]),
-    )
+    macs = np.array([float(base.sums[MACS])])
+    states = _States(np.array([key], float), np.ones(1), macs, macs)
     for stage, positions in zip(table.stages, choices_by_position(table), strict=True):
         finished = []
         for depth, choices in enumerate(positions, start=1):

@@ -1,4 +1,4 @@
-"""Which subnets fit a budget: does any, what is the least each cost can be, and draw some uniformly.
+"""Which subnets fit a budget: is there any, how little can each cost be, and uniform samples.
 
 Nothing here guesses. Sums over blocks and a maximum over operators let dynamic
 programming over the blocks answer for all subnets at once:
@@ -18,10 +18,22 @@ import numpy as np
 import numpy.typing as npt
 
 from tinynas.budget import Budget
+from tinynas.cost.memory import (
+    ALLOCATOR_BYTES,
+    HANDLE_BASE_BYTES,
+    HANDLE_BYTES,
+    IO_TENSORS_BYTES,
+    MARGIN_BYTES,
+)
 from tinynas.cost.table import SUMS, Costs, CostTable, Floats, Ints, costs_of
 from tinynas.space.arch import Genes
 
-FLASH = SUMS.index("flash")
+FLASH, STRUCT, KERNEL, SCRATCH = (
+    SUMS.index(name) for name in ("flash", "struct", "kernel", "scratch")
+)
+# The tail's two alignments add 0 to 12 bytes each to the sum of its unaligned parts.
+TAIL_BASE_BYTES = ALLOCATOR_BYTES + HANDLE_BASE_BYTES + IO_TENSORS_BYTES + MARGIN_BYTES
+TAIL_ALIGNMENT_BYTES = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +58,15 @@ def choices_by_position(table: CostTable) -> list[list[Choices]]:
         ]
         for stage in table.stages
     ]
+
+
+def raw_tail(sums: Ints) -> Floats:
+    """What sums of shape (..., len(SUMS)) add to the tail before alignment, shape (...).
+
+    The tail itself is TAIL_BASE_BYTES more, and up to TAIL_ALIGNMENT_BYTES on top.
+    """
+    added = sums[..., STRUCT] + sums[..., KERNEL] + HANDLE_BYTES * sums[..., SCRATCH]
+    return added.astype(float)
 
 
 def fits(costs: Costs, budget: Budget) -> npt.NDArray[np.bool_]:
@@ -97,52 +118,55 @@ def minimal_costs(table: CostTable) -> Costs:
 class FittingSampler:
     """Draws subnets uniformly from those that fit a budget.
 
-    Partial sums of flash and latency are kept in bins rounded down and blocks whose head alone
-    breaks the limit are left out, so the set drawn from holds every fitting subnet; each is drawn
-    with equal probability and kept if its exact costs fit.
+    Partial sums of flash, tail and latency are kept in bins rounded down, and blocks whose head
+    alone breaks the limit are left out, so the set drawn from holds every fitting subnet; each is
+    drawn with equal probability and kept if its exact costs fit.
     """
 
-    BINS = 512
     BATCH = 1024
 
     def __init__(self, table: CostTable, budget: Budget) -> None:
         self.table = table
         self.budget = budget
-        self._choices = choices_by_position(table)
         self._allowed, self._steps, self._capacity = self._discretise()
         self._ways = self._count_ways()
 
-    def _discretise(self) -> tuple[list[list[Ints]], list[list[Ints]], tuple[int, int]]:
-        """Allowed choices and their (flash, latency) in bins, and the bins that are free."""
+    def _discretise(self) -> tuple[list[list[Ints]], list[list[Ints]], tuple[int, ...]]:
+        """Allowed choices, their (flash, tail, latency) in bins, and the bins there are."""
         base, budget = self.table.base, self.budget
-        head_limit = budget.sram_bytes - int(minimal_costs(self.table).tail_bytes.min())
-        room = np.array([budget.flash_bytes - base.sums[FLASH], np.inf])
-        if budget.latency_ms is not None:
-            room[1] = budget.latency_ms * 1000 - base.latency_us
-        width = np.maximum(room, 1) / self.BINS
+        minimal = minimal_costs(self.table)
+        head_limit = budget.sram_bytes - int(minimal.tail_bytes.min())
+        tail_limit = budget.sram_bytes - int(minimal.head_bytes.min())
+        timed = budget.latency_ms is not None
+        room = np.array(
+            [
+                budget.flash_bytes - base.sums[FLASH],
+                tail_limit - raw_tail(np.array(base.sums)) - TAIL_BASE_BYTES,
+                budget.latency_ms * 1000 - base.latency_us
+                if budget.latency_ms is not None
+                else np.inf,
+            ]
+        )
+        bins = (96, 96, 96) if timed else (256, 256, 0)
+        width = np.maximum(room, 1e-9) / np.maximum(bins, 1)
         allowed, steps = [], []
-        for positions in self._choices:
+        for positions in choices_by_position(self.table):
             keep = [np.flatnonzero(c.head_bytes <= head_limit) for c in positions]
+            values = [
+                np.stack([c.sums[:, FLASH], raw_tail(c.sums), c.latency_us], axis=1)[k]
+                for c, k in zip(positions, keep, strict=True)
+            ]
             allowed.append(keep)
-            steps.append(
-                [
-                    np.floor(np.stack([c.sums[k, FLASH], c.latency_us[k]], axis=1) / width).astype(
-                        np.int64
-                    )
-                    for c, k in zip(positions, keep, strict=True)
-                ]
-            )
-        bounded = budget.latency_ms is not None
-        return allowed, steps, (self.BINS, self.BINS if bounded else 0)
+            steps.append([np.floor(v / width).astype(np.int64) for v in values])
+        return allowed, steps, bins
 
     def _count_ways(self) -> list[Floats]:
-        """Per stage, ways[r, f, l]: completions with r more blocks here, f and l bins left.
+        """Per stage, ways[r, f, t, l]: completions with r more blocks and so many bins left.
 
         Position 0 has costs of its own, so ways[0..deepest - 1] are of later positions and the
         last entries, one per depth, are of the whole stage at that depth.
         """
-        shape = (self._capacity[0] + 1, self._capacity[1] + 1)
-        after = np.ones(shape)
+        after = np.ones(tuple(bins + 1 for bins in self._capacity))
         result: list[Floats] = []
         for stage, steps in zip(reversed(self.table.stages), reversed(self._steps), strict=True):
             tail = [after]
@@ -156,10 +180,12 @@ class FittingSampler:
     @staticmethod
     def _before(ways: Floats, steps: Ints) -> Floats:
         total = np.zeros_like(ways)
-        rows, columns = ways.shape
-        for f, x in steps:
-            if f < rows and x < columns:
-                total[f:, x:] += ways[: rows - f, : columns - x]
+        for step in steps:
+            if (step < ways.shape).all():
+                to = tuple(slice(n, None) for n in step)
+                total[to] += ways[
+                    tuple(slice(0, size - n) for n, size in zip(step, ways.shape, strict=True))
+                ]
         return total
 
     def _draw(self, count: int, rng: np.random.Generator) -> Genes:
@@ -170,40 +196,40 @@ class FittingSampler:
             self.table.stages, self._ways, self._allowed, self._steps, strict=True
         ):
             deepest = stage.depths[-1]
-            weights = ways[deepest:, left[:, 0], left[:, 1]].T
-            depth_gene = _pick(weights, rng)
+            whole_stages = (slice(deepest, None), *left.T)
+            depth_gene = _pick(ways[whole_stages].T, rng)
             depth = np.array(stage.depths)[depth_gene]
             columns.append(depth_gene)
             expansions = stage.head_bytes.shape[2]
             for position in range(deepest):
                 exists = position < depth
-                remaining = np.maximum(depth - 1 - position, 0)
-                picked = self._pick_block(ways, steps[position], left, remaining, exists, rng)
-                left = left - np.where(exists[:, None], steps[position][picked], 0)
-                choice = np.where(exists, allowed[position][picked], 0)
+                choice = np.zeros(count, np.int64)
+                if exists.any():
+                    remaining = depth[exists] - 1 - position
+                    picked = self._pick_block(ways, steps[position], left[exists], remaining, rng)
+                    left[exists] -= steps[position][picked]
+                    choice[exists] = allowed[position][picked]
                 columns += [choice // expansions, choice % expansions]
         return np.stack(columns, axis=1)
 
     @staticmethod
     def _pick_block(
-        ways: Floats,
-        steps: Ints,
-        left: Ints,
-        remaining: Ints,
-        exists: npt.NDArray[np.bool_],
-        rng: np.random.Generator,
+        ways: Floats, steps: Ints, left: Ints, remaining: Ints, rng: np.random.Generator
     ) -> Ints:
+        """A choice per subnet, weighted by the completions that it leaves, shape (n,)."""
         after = left[:, None, :] - steps[None, :, :]
         possible = (after >= 0).all(axis=2)
-        clipped = np.maximum(after, 0)
-        weights = ways[remaining[:, None], clipped[..., 0], clipped[..., 1]] * possible
-        return _pick(np.where(exists[:, None], weights, 1.0), rng)
+        completions = (remaining[:, None], *np.moveaxis(np.maximum(after, 0), 2, 0))
+        return _pick(ways[completions] * possible, rng)
 
     def batches(self, rng: np.random.Generator) -> Iterator[Genes]:
-        """Endless batches of fitting subnets, each of shape (0 or more, genes)."""
-        if any(len(keep) == 0 for positions in self._allowed for keep in positions[:1]):
-            return
-        if not self._ways[0][self.table.stages[0].depths[-1] :, -1, -1].any():
+        """Endless batches of fitting subnets, each of shape (0 or more, genes).
+
+        Ends at once when no subnet can fit.
+        """
+        deepest = self.table.stages[0].depths[-1]
+        whole_stages = (slice(deepest, None), *self._capacity)
+        if not self._ways[0][whole_stages].any():
             return
         while True:
             genes = self._draw(self.BATCH, rng)
@@ -214,16 +240,14 @@ class FittingSampler:
 
         Fewer come back only when `max_batches` batches of 1,024 draws did not hold enough.
         """
-        found: list[Genes] = []
+        genes_per_subnet = sum(1 + 2 * stage.depths[-1] for stage in self.table.stages)
+        found = [np.zeros((0, genes_per_subnet), np.int64)]
         total = 0
         for number, genes in enumerate(self.batches(rng), start=1):
             found.append(genes)
             total += len(genes)
             if total >= count or number >= max_batches:
                 break
-        if not found:
-            genes_per_subnet = sum(1 + 2 * stage.depths[-1] for stage in self.table.stages)
-            return np.zeros((0, genes_per_subnet), np.int64)
         return np.concatenate(found)[:count]
 
 
@@ -231,6 +255,6 @@ def _pick(weights: Floats, rng: np.random.Generator) -> Ints:
     """One column per row with probability in proportion to its weight, shape (rows,)."""
     cumulative = np.cumsum(weights, axis=1)
     targets = rng.random(len(weights)) * cumulative[:, -1]
-    return np.minimum((cumulative <= targets[:, None]).sum(axis=1), weights.shape[1] - 1).astype(
-        np.int64
-    )
+    last = weights.shape[1] - 1
+    picked: Ints = np.minimum((cumulative <= targets[:, None]).sum(axis=1), last).astype(np.int64)
+    return picked

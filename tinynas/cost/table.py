@@ -112,7 +112,8 @@ class CostTable:
 
 
 def _align(values: Ints) -> Ints:
-    return -(-values // ALIGNMENT) * ALIGNMENT
+    aligned: Ints = -(-values // ALIGNMENT) * ALIGNMENT
+    return aligned
 
 
 def tail_of(sums: dict[str, Ints]) -> Ints:
@@ -128,12 +129,13 @@ def tail_of(sums: dict[str, Ints]) -> Ints:
 
 def planning_of(sums: dict[str, Ints]) -> Ints:
     """`memory.planning_bytes` for arrays of sums."""
-    return (
+    planning: Ints = (
         SCRATCH_REQUEST_BYTES * (SPARE_REQUESTS + sums["scratch"])
         + ALLOCATION_INFO_BYTES * (sums["tensors"] + sums["scratch"])
         + PLANNED_BUFFER_BYTES * (sums["buffers"] + sums["scratch"])
         + ALLOCATION_SLACK_BYTES
     )
+    return planning
 
 
 def costs_of(sums: Ints, head_bytes: Ints, latency_us: Floats) -> Costs:

@@ -84,19 +84,21 @@ class FlatbufferWriter:
             raise ValueError(f"two objects are labelled {label!r}")
         self._places[label] = self.position
 
-    def _word(self, code: str, value: int | float | Ref) -> None:
-        if isinstance(value, Ref):
-            self._references.append((self.position, value.label))
-            self.pad(4)
-        else:
-            self._bytes += struct.pack("<" + code, value)
+    def _values(self, codes: str, values: Sequence[int | float | Ref]) -> None:
+        """Numbers by their `struct` codes, and zeros where references will stand."""
+        place = self.position
+        for code, value in zip(codes, values, strict=True):
+            if isinstance(value, Ref):
+                self._references.append((place, value.label))
+            place += struct.calcsize("<" + code)
+        numbers = [0 if isinstance(value, Ref) else value for value in values]
+        self._bytes += struct.pack("<" + codes, *numbers)
 
     def table(self, label: Hashable, kind: TableType, *values: int | Ref) -> None:
         """A table with one value per field of its type."""
         self._mark(label)
         self._bytes += struct.pack("<i", self.position - self._vtables[kind])
-        for (_, code), value in zip(kind.fields, values, strict=True):
-            self._word(code, value)
+        self._values("".join(code for _, code in kind.fields), values)
         self.align(4)
 
     def vector(self, label: Hashable, code: str, values: Sequence[int | float | Ref]) -> None:
@@ -104,8 +106,7 @@ class FlatbufferWriter:
         self.align(max(4, struct.calcsize("<" + code)), lead=4)
         self._mark(label)
         self._bytes += struct.pack("<I", len(values))
-        for value in values:
-            self._word(code, value)
+        self._values(code * len(values), values)
 
     def string(self, label: Hashable, text: str) -> None:
         """A string in UTF-8 with its closing zero, padded to a multiple of 4 bytes."""

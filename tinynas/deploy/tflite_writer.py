@@ -262,9 +262,9 @@ def _write_operator(
     if op.activation is None:
         writer.vector(zero_point, "q", [model.zero_points[target]])
     if op.kind in WEIGHTED:
-        for t, content in zip(op.inputs[1:], (constants.values, constants.bias), strict=True):
-            little_endian = content.astype(content.dtype.newbyteorder("<"))
-            writer.data(("data", t), little_endian.tobytes(), alignment=ALIGNMENT)
+        weights, bias = op.inputs[1:]
+        writer.data(("data", weights), constants.values.tobytes(), alignment=ALIGNMENT)
+        writer.data(("data", bias), constants.bias.astype("<i4").tobytes(), alignment=ALIGNMENT)
     writer.align(ALIGNMENT)
 
 

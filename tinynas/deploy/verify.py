@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,6 +73,21 @@ def _child_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
+def _pack(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """Arrays as NumPy's .npz, without pickled objects."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    return packed.getvalue()
+
+
+def _unpack(content: bytes) -> Arrays:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
 def _ask(verb: str, arrays: Mapping[str, npt.NDArray[Any]], timeout_s: float) -> Arrays:
     """The child's answer; any failure of the child is a ModelFileError."""
     if not runtime_available():
@@ -79,12 +95,10 @@ def _ask(verb: str, arrays: Mapping[str, npt.NDArray[Any]], timeout_s: float) ->
             "TensorFlow Lite Micro is not installed, so no model can be run: "
             "pip install tflite-micro (Linux on x86-64 only)"
         )
-    question = io.BytesIO()
-    np.savez(question, **dict(arrays))
     try:
         child = subprocess.run(
             [sys.executable, "-m", "tinynas.deploy.verify", verb],
-            input=question.getvalue(),
+            input=_pack(arrays),
             capture_output=True,
             env=_child_environment(),
             timeout=timeout_s,
@@ -95,8 +109,7 @@ def _ask(verb: str, arrays: Mapping[str, npt.NDArray[Any]], timeout_s: float) ->
     if child.returncode != 0:
         reason = _reason(child.stderr.decode(errors="replace"), child.returncode)
         raise ModelFileError(f"TFLM cannot run this model: {reason}")
-    with np.load(io.BytesIO(child.stdout)) as answer:
-        return dict(answer)
+    return _unpack(child.stdout)
 
 
 def _as_array(model_bytes: bytes) -> npt.NDArray[np.uint8]:
@@ -210,17 +223,14 @@ def _answer(verb: str) -> None:
     """Serve one question; what the runtime prints on stdout goes to stderr."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    with np.load(io.BytesIO(sys.stdin.buffer.read())) as question:
-        arrays = dict(question)
-    buffer = io.BytesIO()
     try:
-        np.savez(buffer, **VERBS[verb](arrays))
+        answer = VERBS[verb](_unpack(sys.stdin.buffer.read()))
     except DAMAGE:
         sys.exit("its content is damaged")
     except ValueError as error:
         sys.exit(str(error))
     with answers:
-        answers.write(buffer.getvalue())
+        answers.write(_pack(answer))
 
 
 if __name__ == "__main__":

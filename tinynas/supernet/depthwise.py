@@ -63,7 +63,7 @@ def _backward(
 
 
 def weight_gradient(x: Tensor, grad: Tensor, *, kernel: int, stride: int, padding: Pair) -> Tensor:
-    """Gradient of the weight (C, 1, k, k), k above 3, from x (N, C, H, W) and grad (N, C, h, w)."""
+    """Gradient of the weight (C, 1, k, k), k > 3, from x (N, C, H, W) and grad (N, C, h, w)."""
     channels = x.shape[1]
     padded = _padded(x, padding, slack=kernel)
     # All pieces read an input of one width, so they yield more columns than grad has: zeros there
@@ -81,7 +81,7 @@ def weight_gradient(x: Tensor, grad: Tensor, *, kernel: int, stride: int, paddin
 
 
 def _padded(x: Tensor, padding: Pair, *, slack: int) -> Tensor:
-    """x in channels_last with zeros around it, and `slack` pixels of zeros stored after its end."""
+    """x in channels_last with zeros around it, and `slack` pixels of zeros after its end."""
     (batch, channels, height, width), (rows, cols) = x.shape, padding
     shape = (batch, height + 2 * rows, width + 2 * cols, channels)
     count = torch.Size(shape).numel()

@@ -64,7 +64,7 @@ def recalibrate_and_score(
         return score(net, val_images, val_labels)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def recalibrate(net: nn.Sequential, images: Images) -> nn.Sequential:
     """A copy in evaluation mode whose batch-norm statistics are those of `images`.
 
@@ -72,12 +72,15 @@ def recalibrate(net: nn.Sequential, images: Images) -> nn.Sequential:
     once-for-all and MCUNet do before they judge a subnet (Yu & Huang, arXiv 1903.05134, sec. 3.1).
     """
     result = copy.deepcopy(net).train()
-    for module in result.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # torch's name for the plain average
+    norms = [module for module in result.modules() if isinstance(module, nn.BatchNorm2d)]
+    momentum = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's name for the plain average
     for x in _batches(result, images):
         result(x)
+    for norm, value in zip(norms, momentum, strict=True):
+        norm.momentum = value
     return result.eval()
 
 

@@ -86,7 +86,7 @@ def fit(
     Raises UsageError if it is of another run, i.e. of another seed, settings, data or `identity`.
     """
     check_data(images, labels)
-    model.to(device, memory_format=torch.channels_last).train()
+    model.to(device).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(model, settings)
     about = {**_about(images, labels, settings, seed), **(identity or {})}
     losses = _resume(checkpoint, about, model, optimizer) if checkpoint else []
@@ -149,7 +149,7 @@ def _batch(
 
 
 def check_data(images: Images, labels: Labels) -> None:
-    """Raise DataError unless there are two or more uint8 images (N, H, W, C), each with a label."""
+    """Raise DataError unless there are two or more uint8 images (N, H, W, C) and their labels."""
     if images.dtype != np.uint8 or images.ndim != 4:
         raise DataError(
             f"images must be uint8 of shape (N, H, W, C), got {images.dtype} of {images.shape}"
@@ -162,8 +162,8 @@ def check_data(images: Images, labels: Labels) -> None:
 
 
 def _about(images: Images, labels: Labels, settings: FitSettings, seed: int) -> dict[str, str]:
-    digest = hashlib.sha256(np.ascontiguousarray(images))
-    digest.update(np.ascontiguousarray(labels, np.int64))
+    digest = hashlib.sha256(np.ascontiguousarray(images).data)
+    digest.update(np.ascontiguousarray(labels, np.int64).data)
     return {"seed": str(seed), "settings": settings.model_dump_json(), "data": digest.hexdigest()}
 
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tinynas.errors import UsageError
 from tinynas.graph import output_size, same_padding
 from tinynas.space.arch import Arch, check_arch
 from tinynas.space.lower import CLASSIFIER, POOL, block_prefix, has_skip
@@ -48,8 +49,8 @@ class Block(nn.Module):
         if self.expand is not None and expansion > 1:
             y = F.relu6(self.expand(y, self.cin * expansion), inplace=True)
         y = F.relu6(self.depthwise(y, kernel), inplace=True)
-        y = self.project(y)
-        return x + y if self.skip else y
+        out: Tensor = self.project(y)
+        return x + out if self.skip else out
 
 
 class Supernet(nn.Module):
@@ -77,7 +78,7 @@ class Supernet(nn.Module):
                     expansions=stage.expansion,
                 )
                 cin = cout
-        self.logits = nn.utils.skip_init(nn.Linear, cin, classes)
+        self.logits = nn.Linear(cin, classes, device="meta").to_empty(device="cpu")
         _initialise(self, torch.Generator().manual_seed(seed))
 
     def block(self, stage: int, position: int) -> Block:
@@ -120,7 +121,9 @@ class Residual(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """x plus what the layers make of it, same shape."""
-        y: Tensor = super().forward(x)
+        y = x
+        for layer in self:
+            y = layer(y)
         return x + y
 
 
@@ -149,8 +152,8 @@ class ConvNorm(nn.Sequential):
         before, after = same_padding(size, kernel, stride)
         if before != after:
             self.add_module("pad", nn.ZeroPad2d((before, after, before, after)))
-        self.conv = nn.utils.skip_init(
-            DepthwiseConv2d if groups > 1 else nn.Conv2d,
+        kind = DepthwiseConv2d if groups > 1 else nn.Conv2d
+        empty = kind(  # on "meta", for initial values would be drawn from the global generator
             cin * groups,
             cout,
             kernel,
@@ -158,7 +161,9 @@ class ConvNorm(nn.Sequential):
             padding=before if before == after else 0,
             groups=groups,
             bias=False,
+            device="meta",
         )
+        self.conv = empty.to_empty(device="cpu")
         self.norm = nn.BatchNorm2d(cout, eps=BATCH_NORM_EPS)
         with torch.no_grad():
             self.conv.weight.copy_(weight)
@@ -168,15 +173,18 @@ class ConvNorm(nn.Sequential):
             self.add_module("relu6", nn.ReLU6(inplace=True))
 
 
+@torch.no_grad()
 def extract(supernet: Supernet, arch: Arch) -> nn.Sequential:
     """The subnet as plain layers with weights of their own, in training mode.
 
     Its ConvNorm and Linear modules are called as the operators of `lower`: `stem`,
     `s1.b0.expand`, ..., `logits`. Batch-norm statistics are still those of a new layer: see
     `evaluate.recalibrate`. Padding is made for square images of `arch.resolution` pixels.
-    Raises UsageError when `arch` is not of the supernet's space.
+    Raises UsageError when `arch` is not of the supernet's space and width.
     """
     check_arch(supernet.space, arch)
+    if arch.width != supernet.width:
+        raise UsageError(f"the subnet has width {arch.width}, the supernet {supernet.width}")
     net = nn.Sequential()
     stem, size = supernet.stem, arch.resolution
     layer = partial(ConvNorm, stem.weight, stem.norm, stride=stem.stride, groups=1, relu6=True)
@@ -193,7 +201,7 @@ def extract(supernet: Supernet, arch: Arch) -> nn.Sequential:
     net.add_module(POOL, nn.AdaptiveAvgPool2d(1))
     net.add_module("flatten", nn.Flatten())
     net.add_module(CLASSIFIER, copy.deepcopy(supernet.logits))
-    return net.to(supernet.logits.weight.device, memory_format=torch.channels_last)
+    return net.to(supernet.logits.weight.device).to(memory_format=torch.channels_last)
 
 
 def _plain(block: Block, kernel: int, expansion: int, size: int) -> nn.Sequential:

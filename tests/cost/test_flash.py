@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import numpy as np
+
+from tinynas.cost.flash import (
+    borrows_zero_points,
+    file_bytes,
+    fixed_file_bytes,
+    op_file_bytes,
+    string_bytes,
+)
+from tinynas.graph import Graph
+from tinynas.space.arch import decode, random_genes
+from tinynas.space.lower import GraphBuilder, lower
+from tinynas.space.spec import find_space
+
+
+def _block(kernel: int = 3) -> Graph:
+    builder = GraphBuilder()
+    x = builder.tensor("image", (1, 8, 8, 16))
+    y = builder.block("b", x, cout=16, kernel=kernel, expansion=3, stride=1)
+    return builder.build("block", (x,), (y,))
+
+
+def test_the_bytes_of_an_add_by_hand() -> None:
+    # Tensor 20, quantisation 12, shape 20, scale 8, name "b.add" 12; operator 24, inputs 12,
+    # outputs 8: 116, length of the zero point to 120, its 8 bytes: 128. Entries: 3 words.
+    graph = _block()
+    assert op_file_bytes(graph, graph.ops[3]) == 128 + 12
+
+
+def test_the_bytes_of_a_depthwise_convolution_by_hand() -> None:
+    # Output 20 + 12 + 20 + 8 + 16 ("b.depthwise" is 11 letters), operator 24 + 16 + 8: 124.
+    # Constants: tensors 20 + 16, quantisation 16, scales 4 + 4 * 48, buffers 16, shapes 20 + 8:
+    # 292, so 416. Zero points of 48 channels: 424 + 384 = 808. Weights of 432 bytes begin at
+    # 816: 1248; biases at 1264: 1456, a multiple of 16. Entries: 9 words.
+    graph = _block()
+    assert op_file_bytes(graph, graph.ops[1]) == 1456 + 36
+
+
+def test_a_larger_kernel_costs_its_weights() -> None:
+    small, large = _block(3), _block(5)
+    assert file_bytes(large) - file_bytes(small) == (25 - 9) * 48
+
+
+def test_the_file_is_a_constant_and_a_sum_over_operators() -> None:
+    rng = np.random.default_rng(0)
+    space = find_space("mcunet")
+    constants = set()
+    for genes in random_genes(space, 30, rng):
+        graph = lower(space, decode(space, genes, width=0.5, resolution=96), classes=10)
+        total = sum(op_file_bytes(graph, op) for op in graph.ops)
+        assert file_bytes(graph) == fixed_file_bytes(graph) + total
+        constants.add(fixed_file_bytes(graph))
+    assert len(constants) == 1
+
+
+def test_the_bytes_of_an_operator_do_not_depend_on_where_it_stands() -> None:
+    rng = np.random.default_rng(1)
+    space = find_space("mcunet-small")
+    seen: dict[tuple[object, ...], int] = {}
+    for genes in random_genes(space, 30, rng):
+        graph = lower(space, decode(space, genes, width=0.5, resolution=32), classes=10)
+        for op in graph.ops:
+            shapes = tuple(graph.tensors[t].shape for t in (*op.inputs, *op.outputs))
+            key = (op.kind, op.stride, len(op.name), shapes)
+            assert seen.setdefault(key, op_file_bytes(graph, op)) == op_file_bytes(graph, op)
+
+
+def test_the_resolution_costs_nothing() -> None:
+    space = find_space("mcunet")
+    genes = random_genes(space, 1, np.random.default_rng(2))[0]
+    sizes = {
+        file_bytes(lower(space, decode(space, genes, width=1.0, resolution=r), classes=5))
+        for r in (48, 96, 224)
+    }
+    assert len(sizes) == 1
+
+
+def test_only_an_expansion_borrows_zero_points() -> None:
+    graph = _block()
+    assert [borrows_zero_points(graph, step) for step in range(4)] == [True, False, False, False]
+
+
+def test_strings_end_with_a_zero_and_are_padded() -> None:
+    assert [string_bytes(text) for text in ("", "abc", "abcd", "é")] == [8, 8, 12, 8]
+
+
+def test_the_module_needs_no_flatbuffers_and_no_torch() -> None:
+    source = Path("tinynas/cost/flash.py").read_text(encoding="utf-8")
+    assert "torch" not in source and "flatbuffers" not in source
