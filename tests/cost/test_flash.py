@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 
 from tinynas.cost.flash import (
@@ -84,8 +82,3 @@ def test_only_an_expansion_borrows_zero_points() -> None:
 
 def test_strings_end_with_a_zero_and_are_padded() -> None:
     assert [string_bytes(text) for text in ("", "abc", "abcd", "é")] == [8, 8, 12, 8]
-
-
-def test_the_module_needs_no_flatbuffers_and_no_torch() -> None:
-    source = Path("tinynas/cost/flash.py").read_text(encoding="utf-8")
-    assert "torch" not in source and "flatbuffers" not in source

@@ -20,6 +20,7 @@ from tinynas.cost.fitting import (
     choices_by_position,
     raw_tail,
 )
+from tinynas.cost.memory import ALIGNMENT
 from tinynas.cost.table import SUMS, Costs, CostTable, Floats, Ints, costs_of
 
 MACS, FLASH = SUMS.index("macs"), SUMS.index("flash")
@@ -194,8 +195,8 @@ def count_in_bins(table: CostTable, budget: Budget, minimal: Costs) -> Count:
     groups = _head_groups(
         choices,
         base.head_bytes,
-        budget.sram_bytes - highest_tail,
-        budget.sram_bytes - float(minimal.tail_bytes.min()),
+        usable_sram(budget) - highest_tail,
+        usable_sram(budget) - float(minimal.tail_bytes.min()),
     )
     coupled = len(groups.highest) > 1 or groups.highest[0] < planning
     flash = _axis(
@@ -218,6 +219,11 @@ def count_in_bins(table: CostTable, budget: Budget, minimal: Costs) -> Count:
     axes = (flash, tail, latency)
     sums = _run(table, choices, groups, axes)
     return _read(sums, groups, axes, budget, latency_limit, planning)
+
+
+def usable_sram(budget: Budget) -> int:
+    """The SRAM budget as a multiple of 16 bytes, which every arena is."""
+    return budget.sram_bytes // ALIGNMENT * ALIGNMENT
 
 
 def _largest_costs(table: CostTable, choices: list[list[Choices]]) -> Costs:
@@ -267,12 +273,13 @@ def _read(
         total = total_macs = 0.0
         for group, (low, high) in enumerate(zip(groups.lowest, groups.highest, strict=True)):
             head = {-1: max(high, planning), 0: (low + high) / 2, 1: low}[certainty]
-            head = high if group == 0 and certainty == 0 else head
             slack = {-1: TAIL_ALIGNMENT_BYTES, 0: TAIL_ALIGNMENT_BYTES / 2, 1: 0}[certainty]
+            any_tail = group == 0 and planning <= high
+            room = usable_sram(budget) - head - slack
             inside = (
                 group,
                 slice(0, flash.bins_within(budget.flash_bytes, certainty)),
-                slice(0, tail.bins_within(budget.sram_bytes - head - slack, certainty)),
+                slice(0, tail.size if any_tail else tail.bins_within(room, certainty)),
                 slice(0, latency.bins_within(latency_limit, certainty)),
             )
             total += float(sums.count[inside].sum())

@@ -11,7 +11,7 @@ programming over the blocks answer for all subnets at once:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,7 +123,7 @@ class FittingSampler:
     drawn with equal probability and kept if its exact costs fit.
     """
 
-    BATCH = 1024
+    LARGEST_BATCH = 1024
 
     def __init__(self, table: CostTable, budget: Budget) -> None:
         self.table = table
@@ -222,33 +222,44 @@ class FittingSampler:
         completions = (remaining[:, None], *np.moveaxis(np.maximum(after, 0), 2, 0))
         return _pick(ways[completions] * possible, rng)
 
-    def batches(self, rng: np.random.Generator) -> Iterator[Genes]:
+    def batches(self, rng: np.random.Generator, size: int) -> Iterator[Genes]:
         """Endless batches of fitting subnets, each of shape (0 or more, genes).
 
-        Ends at once when no subnet can fit.
+        `size` is how many are drawn for the first batch, twice as many for each further one up to
+        LARGEST_BATCH. Ends at once when no subnet can fit.
         """
         deepest = self.table.stages[0].depths[-1]
-        whole_stages = (slice(deepest, None), *self._capacity)
-        if not self._ways[0][whole_stages].any():
+        if not self._ways[0][deepest:, -1, -1, -1].any():
             return
         while True:
-            genes = self._draw(self.BATCH, rng)
+            genes = self._draw(min(size, self.LARGEST_BATCH), rng)
             yield genes[fits(self.table.evaluate(genes), self.budget)]
+            size *= 2
 
-    def sample(self, count: int, rng: np.random.Generator, *, max_batches: int = 500) -> Genes:
-        """Up to `count` fitting subnets, shape (at most count, genes), duplicates kept.
+    def sample(
+        self,
+        count: int,
+        rng: np.random.Generator,
+        *,
+        seen: Container[tuple[int, ...]] = (),
+        barren_batches: int = 200,
+    ) -> Genes:
+        """Up to `count` different fitting subnets that are not in `seen`, shape (n, genes).
 
-        Fewer come back only when `max_batches` batches of 1,024 draws did not hold enough.
+        Fewer come back only when so many batches in a row hold no new one.
         """
-        genes_per_subnet = sum(1 + 2 * stage.depths[-1] for stage in self.table.stages)
-        found = [np.zeros((0, genes_per_subnet), np.int64)]
-        total = 0
-        for number, genes in enumerate(self.batches(rng), start=1):
-            found.append(genes)
-            total += len(genes)
-            if total >= count or number >= max_batches:
+        found: dict[tuple[int, ...], None] = {}
+        barren = 0
+        for genes in self.batches(rng, max(16, 4 * count)):
+            before = len(found)
+            for row in map(tuple, genes.tolist()):
+                if len(found) < count and row not in seen:
+                    found.setdefault(row)
+            barren = barren + 1 if len(found) == before else 0
+            if len(found) >= count or barren >= barren_batches:
                 break
-        return np.concatenate(found)[:count]
+        genes_per_subnet = sum(1 + 2 * stage.depths[-1] for stage in self.table.stages)
+        return np.array(list(found), np.int64).reshape(len(found), genes_per_subnet)
 
 
 def _pick(weights: Floats, rng: np.random.Generator) -> Ints:

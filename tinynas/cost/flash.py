@@ -45,10 +45,15 @@ def has_shared_options(op: Op) -> bool:
 def borrows_zero_points(graph: Graph, step: int) -> bool:
     """Whether the operator's weights use the zero points of the next operator's weights.
 
-    LiteRT wants one zero point (8 bytes, always 0) per channel. A convolution and the depthwise
-    convolution after it have equally many channels, so one vector serves both.
+    LiteRT wants one zero point (8 bytes, always 0) per channel. The convolution that expands a
+    block and the depthwise convolution after it have equally many channels, so one vector serves
+    both. Only a 1x1 convolution with an activation is taken for one that expands: a block's last
+    convolution has none, and what a file takes stays a sum over blocks.
     """
-    if graph.ops[step].kind != "CONV_2D" or step + 1 == len(graph.ops):
+    op = graph.ops[step]
+    if op.kind != "CONV_2D" or op.kernel != (1, 1) or not op.activation:
+        return False
+    if step + 1 == len(graph.ops):
         return False
     following = graph.ops[step + 1]
     return following.kind == "DEPTHWISE_CONV_2D" and (

@@ -42,8 +42,8 @@ SCRATCH_REQUEST_BYTES = 12
 SPARE_REQUESTS = 12
 ALLOCATION_SLACK_BYTES = 64
 
-DSP_CORES = ("cortex-m4", "cortex-m7", "cortex-m33")
-PLAIN_CORES = ("cortex-m0", "cortex-m0plus", "cortex-m3")
+DSP_CORES = ("Cortex-M4", "Cortex-M4F", "Cortex-M7", "Cortex-M33", "Cortex-M33F")
+PLAIN_CORES = ("Cortex-M0", "Cortex-M0+", "Cortex-M3")
 
 
 def align(size_bytes: int) -> int:
@@ -99,8 +99,8 @@ class Arena:
 
     @property
     def sram_bytes(self) -> int:
-        """Bytes that must be reserved for the arena."""
-        return self.tail_bytes + max(self.head_bytes, self.planning_bytes)
+        """Bytes that must be reserved for the arena, a multiple of 16."""
+        return align(self.tail_bytes + max(self.head_bytes, self.planning_bytes))
 
 
 # Bytes of each operator's parameters (c/builtin_op_data.h) and of its kernel's data, the latter

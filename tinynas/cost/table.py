@@ -145,7 +145,7 @@ def costs_of(sums: Ints, head_bytes: Ints, latency_us: Floats) -> Costs:
     return Costs(
         macs=by_name["macs"],
         flash_bytes=by_name["flash"],
-        sram_bytes=tail + np.maximum(head_bytes, planning_of(by_name)),
+        sram_bytes=_align(tail + np.maximum(head_bytes, planning_of(by_name))),
         head_bytes=head_bytes,
         tail_bytes=tail,
         latency_ms=latency_us / 1000,

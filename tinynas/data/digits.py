@@ -6,10 +6,13 @@ UCI Machine Learning Repository 1998, as `sklearn.datasets.load_digits` embeds i
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from tinynas.data.dataset import (
     ARRAYS_VERSION,
@@ -48,15 +51,29 @@ class DigitsSource:
 
 def open_digits() -> DigitsSource:
     """The digits that scikit-learn carries."""
-    # Slow to import, and other data do without it.
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    values, labels = _read()
+    # Values are 0 to 16 (ink in a 4 x 4 cell); adding 0.5 rounds halves up.
+    images = np.floor(values * (255 / 16) + 0.5).astype(np.uint8)[..., np.newaxis]
+    return DigitsSource(info=_info(images, labels), images=images, labels=labels)
+
+
+def _read() -> tuple[npt.NDArray[np.float64], Labels]:
+    """Ink (1797, 8, 8) from 0 to 16, and the digits.
+
+    Importing scikit-learn takes a second, reading the file that it carries none; a version that
+    keeps it elsewhere is asked for it.
+    """
+    package = importlib.util.find_spec("sklearn")
+    folders = (package.submodule_search_locations or []) if package else []
+    for folder in folders:
+        path = Path(folder, "datasets", "data", "digits.csv.gz")
+        if path.is_file():
+            rows = np.loadtxt(path, delimiter=",")
+            return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    # Values are 0 to 16 (ink in a 4 x 4 cell); adding 0.5 rounds halves up.
-    images = np.floor(bunch.images * (255 / 16) + 0.5).astype(np.uint8)[..., np.newaxis]
-    labels = np.asarray(bunch.target, np.int64)
-    info = _info(images, labels)
-    return DigitsSource(info=info, images=images, labels=labels)
+    return np.asarray(bunch.images, np.float64), np.asarray(bunch.target, np.int64)
 
 
 def _positions(labels: Labels) -> list[Labels]:

@@ -10,6 +10,8 @@ is exact in any order.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -108,13 +110,37 @@ def _convolve(graph: Graph, op: Op, x: torch.Tensor, kernel: torch.Tensor) -> to
     return sums.permute(0, 2, 3, 1)
 
 
-def _weighted(model: QuantizedModel, op: Op, x: torch.Tensor, bounds: Bounds) -> torch.Tensor:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Constants:
+    """One operator's constants as tensors: weights as floats, the rest int64."""
+
+    weights: torch.Tensor
+    bias: torch.Tensor
+    significand: torch.Tensor
+    exponent: torch.Tensor
+
+
+Prepared = Mapping[str, _Constants]
+
+
+def _prepare(model: QuantizedModel, op: Op) -> _Constants:
     constants = model.weights[op.name]
-    exact = _exact_type(constants, op)
-    shifted = x.to(exact).sub_(model.zero_points[op.inputs[0]])
-    sums = _convolve(model.graph, op, shifted, torch.from_numpy(constants.values).to(exact))
-    totals = sums.to(torch.int64).add_(torch.from_numpy(constants.bias.astype(np.int64)))
-    scaled = multiply(totals, *_multiplier_tensors(_real_multipliers(model, op, constants)))
+    significand, exponent = _multiplier_tensors(_real_multipliers(model, op, constants))
+    return _Constants(
+        weights=torch.tensor(constants.values, dtype=_exact_type(constants, op)),
+        bias=torch.tensor(constants.bias, dtype=torch.int64),
+        significand=significand,
+        exponent=exponent,
+    )
+
+
+def _weighted(
+    model: QuantizedModel, op: Op, constants: _Constants, x: torch.Tensor, bounds: Bounds
+) -> torch.Tensor:
+    shifted = x.to(constants.weights.dtype).sub_(model.zero_points[op.inputs[0]])
+    sums = _convolve(model.graph, op, shifted, constants.weights)
+    totals = sums.to(torch.int64).add_(constants.bias)
+    scaled = multiply(totals, constants.significand, constants.exponent)
     return scaled.add_(model.zero_points[op.outputs[0]]).clamp_(*bounds).to(torch.int8)
 
 
@@ -144,11 +170,13 @@ def _average(op: Op, x: torch.Tensor, bounds: Bounds) -> torch.Tensor:
     return torch.div(nudged, count, rounding_mode="trunc").clamp_(*bounds).to(torch.int8)
 
 
-def _run_op(model: QuantizedModel, op: Op, inputs: list[torch.Tensor]) -> torch.Tensor:
+def _run_op(
+    model: QuantizedModel, op: Op, prepared: Prepared, inputs: list[torch.Tensor]
+) -> torch.Tensor:
     target = op.outputs[0]
     bounds = activation_bounds(op, model.scales[target], model.zero_points[target])
     if op.kind in WEIGHTED:
-        return _weighted(model, op, inputs[0], bounds)
+        return _weighted(model, op, prepared[op.name], inputs[0], bounds)
     if op.kind == "ADD":
         return _add(model, op, inputs[0], inputs[1], bounds)
     if op.kind == "AVERAGE_POOL_2D" and op.padding == "VALID":
@@ -156,14 +184,17 @@ def _run_op(model: QuantizedModel, op: Op, inputs: list[torch.Tensor]) -> torch.
     raise ValueError(f"operator kind {op.kind!r} cannot be simulated")
 
 
-def _simulate_batch(model: QuantizedModel, images: torch.Tensor) -> torch.Tensor:
+def _simulate_batch(
+    model: QuantizedModel, prepared: Prepared, images: torch.Tensor
+) -> torch.Tensor:
     graph = model.graph
-    last_use = {t: last for t, (_, last) in graph.lifetimes().items()}
+    lifetimes = graph.lifetimes()
     values = {graph.inputs[0]: images}
     for step, op in enumerate(graph.ops):
-        values[op.outputs[0]] = _run_op(model, op, [values[t] for t in graph.activations(op)])
+        inputs = [values[t] for t in graph.activations(op)]
+        values[op.outputs[0]] = _run_op(model, op, prepared, inputs)
         for t in graph.activations(op):
-            if last_use[t] == step:
+            if lifetimes[t][1] == step:
                 values.pop(t, None)
     return values[graph.outputs[0]]
 
@@ -173,9 +204,10 @@ def simulate(model: QuantizedModel, images: Int8Array, *, batch_size: int = 16) 
 
     Small batches are fastest: what passes between operators stays in the processor's cache.
     """
+    prepared = {op.name: _prepare(model, op) for op in model.graph.ops if op.kind in WEIGHTED}
     logits: list[Int8Array] = []
     with torch.no_grad():
         for start in range(0, len(images), batch_size):
-            batch = torch.from_numpy(images[start : start + batch_size])
-            logits.append(_simulate_batch(model, batch).numpy())
+            batch = torch.tensor(images[start : start + batch_size])
+            logits.append(_simulate_batch(model, prepared, batch).numpy())
     return np.concatenate(logits)

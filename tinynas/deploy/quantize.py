@@ -66,7 +66,7 @@ def _run_op(
 ) -> torch.Tensor:
     x = inputs[0]
     if op.kind in WEIGHTED:
-        kernel, bias = (torch.as_tensor(a, dtype=x.dtype) for a in weights[op.name])
+        kernel, bias = (torch.tensor(a, dtype=x.dtype) for a in weights[op.name])
     if op.kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
         groups = x.shape[1] if op.kind == "DEPTHWISE_CONV_2D" else 1
         padded = pad_same(graph, op, x)
@@ -106,7 +106,7 @@ def calibrate(
     ranges: Ranges = {}
     with torch.no_grad():
         for start in range(0, len(images), batch_size):
-            batch = torch.as_tensor(images[start : start + batch_size], dtype=torch.float32)
+            batch = torch.tensor(images[start : start + batch_size], dtype=torch.float32)
             for t, value in run_float(graph, weights, batch).items():
                 low, high = ranges.get(t, (0.0, 0.0))
                 ranges[t] = (min(low, value.min().item()), max(high, value.max().item()))

@@ -30,7 +30,6 @@ Int8Array = npt.NDArray[np.int8]
 IDENTIFIER = b"TFL3"
 ARENA_BYTES = 64 * 2**20  # for runs that only want results; larger than any MCU's
 ARENA_STEP = 16  # MicroArenaBufferAlignment
-SHORTEST_SLACK = 1024  # below its own bookkeeping TFLM aborts instead of failing
 # What reading a damaged file's structure raises, before the runtime itself sees it.
 DAMAGE = (struct.error, TypeError, IndexError, AttributeError, UnicodeDecodeError, MemoryError)
 ALLOCATION = re.compile(r"Arena allocation (head|tail) (\d+) bytes")
@@ -147,7 +146,8 @@ def run_int8(model_bytes: bytes, images: Int8Array, *, timeout_s: float = 3600.0
 def smallest_arena_bytes(model_bytes: bytes, *, timeout_s: float = 300.0) -> int:
     """Smallest arena (a multiple of 16 bytes) in which the model runs on this host.
 
-    It can exceed what `measure_arena` reports: allocating needs temporary memory.
+    It exceeds what `measure_arena` reports where the head is smaller than what TFLM needs while
+    it plans: 32 bytes per tensor and 40 per planned buffer on this host.
     """
     return int(_ask("bisect", {"model": _as_array(model_bytes)}, timeout_s)["bytes"])
 
@@ -194,17 +194,23 @@ def _run(arrays: Arrays) -> Arrays:
 
 
 def _works(model: npt.NDArray[np.uint8], arena_bytes: int) -> bool:
-    try:
-        _interpreter(model, arena_bytes).invoke()
-    except RuntimeError:
-        return False
-    return True
+    """Whether an inference succeeds; in a fork, as TFLM can crash where the arena is too small."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            _interpreter(model, arena_bytes).invoke()
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    return status == 0
 
 
 def _bisect(arrays: Arrays) -> Arrays:
     model = arrays["model"]
     used = _reported_use(_interpreter(model, ARENA_BYTES)).total_bytes // ARENA_STEP
-    low, high = max(used // 2, SHORTEST_SLACK // ARENA_STEP), used
+    low, high = 1, used
     while not _works(model, high * ARENA_STEP):
         low, high = high, 2 * high
     while low < high:

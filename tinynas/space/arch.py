@@ -8,11 +8,25 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tinynas.errors import UsageError
-from tinynas.space.spec import SearchSpace
+from tinynas.space.spec import SearchSpace, explain
 
 Genes = npt.NDArray[np.int64]
+
+
+class _ArchJson(BaseModel):
+    """What `Arch.from_json` reads; other keys may stand beside these."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, title="subnet")
+
+    space: str
+    width: float = Field(gt=0)
+    resolution: int = Field(gt=0)
+    depth: list[int]
+    kernel: list[list[int]]
+    expansion: list[list[int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,19 +58,25 @@ class Arch:
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> Arch:
         """The subnet of a mapping that `to_json` wrote; raises UsageError for any other."""
+        if not isinstance(content, Mapping):
+            raise UsageError(f"a subnet's JSON must be a mapping, got {content!r}")
         try:
-            arch = Arch(
-                space=str(content["space"]),
-                width=float(content["width"]),
-                resolution=int(content["resolution"]),
-                kernels=tuple(tuple(int(k) for k in stage) for stage in content["kernel"]),
-                expansions=tuple(tuple(int(e) for e in stage) for stage in content["expansion"]),
+            read = _ArchJson.model_validate(dict(content))
+        except ValidationError as error:
+            raise UsageError(f"not a subnet's JSON: {explain(error)}") from None
+        arch = Arch(
+            space=read.space,
+            width=read.width,
+            resolution=read.resolution,
+            kernels=tuple(map(tuple, read.kernel)),
+            expansions=tuple(map(tuple, read.expansion)),
+        )
+        counts = [len(stage) for stage in read.kernel], [len(stage) for stage in read.expansion]
+        if not read.depth == counts[0] == counts[1]:
+            raise UsageError(
+                "a subnet's JSON must have one kernel and one expansion per block: depth "
+                f"{read.depth} came with {counts[0]} kernels and {counts[1]} expansions"
             )
-            depths = tuple(int(d) for d in content["depth"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"not a subnet's JSON: {type(error).__name__} {error}") from None
-        if not depths == arch.depths == tuple(len(stage) for stage in arch.expansions):
-            raise UsageError("a subnet's JSON must have one kernel and one expansion per block")
         return arch
 
 
@@ -124,6 +144,19 @@ def decode(space: SearchSpace, genes: Genes, *, width: float, resolution: int) -
         kernels=tuple(kernels),
         expansions=tuple(expansions),
     )
+
+
+def canonical(space: SearchSpace, genes: Genes) -> Genes:
+    """Genes of shape (N, genes) with those of blocks that do not exist set to 0."""
+    result = genes.copy()
+    start = 0
+    for stage in space.stages:
+        depth = np.asarray(stage.depth)[genes[:, start]]
+        for position in range(stage.depth[-1]):
+            at = start + 1 + 2 * position
+            result[:, at : at + 2] *= (position < depth)[:, None]
+        start += 1 + 2 * stage.depth[-1]
+    return result
 
 
 def random_genes(space: SearchSpace, count: int, rng: np.random.Generator) -> Genes:

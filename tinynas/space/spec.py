@@ -31,7 +31,7 @@ class _Strict(BaseModel):
 class Stem(_Strict):
     """The first convolution: kernel size, stride and channels before the width multiplier."""
 
-    kernel: int = Field(ge=1, le=11)
+    kernel: int = Field(ge=3, le=11)
     stride: int = Field(ge=1, le=2)
     channels: int = Field(ge=1, le=4096)
 

@@ -26,7 +26,7 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, *, stride: int, padding: Pair) -
     Only the route of the gradient differs, and it only for kernels wider than 3 on a CPU.
     """
     if x.device.type == "cpu" and weight.shape[-1] > PIECE and weight.requires_grad:
-        y: Tensor = _Depthwise.apply(x, weight, stride, padding)  # type: ignore[no-untyped-call]
+        y: Tensor = _Depthwise.apply(x, weight, stride, padding)
         return y
     return F.conv2d(x, weight, None, stride, padding, 1, weight.shape[0])
 
@@ -39,7 +39,7 @@ class _Depthwise(torch.autograd.Function):
         return F.conv2d(x, weight, None, stride, padding, 1, weight.shape[0])
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
         grad_x = grad_weight = None

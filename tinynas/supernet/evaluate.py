@@ -21,7 +21,7 @@ from tinynas.supernet.augment import to_input
 from tinynas.supernet.fit import Images, Labels
 from tinynas.supernet.network import Supernet, extract, fuse
 
-BATCH = 64  # images; larger ones leave the processor's cache
+BATCH = 32  # images; the activations of larger batches leave the processor's cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

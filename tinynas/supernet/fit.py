@@ -55,7 +55,8 @@ def learning_rate(step: int, steps: int, settings: FitSettings) -> float:
 
 def make_optimizer(model: nn.Module, settings: FitSettings) -> torch.optim.AdamW:
     """AdamW that decays weights of convolutions and linear layers, and nothing else."""
-    decayed, kept = [], []
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_weight = parameter.ndim > 1 and name.endswith("weight")
         (decayed if is_weight else kept).append(parameter)

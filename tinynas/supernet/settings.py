@@ -40,9 +40,9 @@ class FitSettings(_Strict):
 class TrainSettings(FitSettings):
     """Training of a supernet: each step the largest, the smallest and `random_subnets` more."""
 
-    epochs: int = Field(default=6, ge=1)
+    epochs: int = Field(default=5, ge=1)
     lr: float = Field(default=4e-3, gt=0)
-    random_subnets: int = Field(default=2, ge=0)
+    random_subnets: int = Field(default=1, ge=0)
 
 
 class FinetuneSettings(FitSettings):

@@ -1,0 +1,165 @@
+"""Whether anything fits, the least of each cost and uniform samples, against all subnets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tinynas.budget import Budget
+from tinynas.cost.device import find_device
+from tinynas.cost.fitting import FittingSampler, fits, minimal_costs
+from tinynas.cost.latency import op_latency_us
+from tinynas.cost.table import Costs, compile_costs
+from tinynas.space.arch import Arch, decode, random_genes
+from tinynas.space.spec import find_space
+
+if TYPE_CHECKING:
+    from conftest import Enumerated
+
+
+def drawn(enumerated: Enumerated, sampler: FittingSampler, batches: int) -> list[Arch]:
+    """Subnets of some batches, duplicates kept."""
+    source = sampler.batches(np.random.default_rng(0), sampler.LARGEST_BATCH)
+    table = enumerated.table
+    return [
+        decode(table.space, genes, width=table.width, resolution=table.resolution)
+        for _, batch in zip(range(batches), source, strict=False)
+        for genes in batch
+    ]
+
+
+def test_the_least_of_each_cost_is_that_of_all_subnets(enumerated: Enumerated) -> None:
+    least, costs = minimal_costs(enumerated.table), enumerated.costs
+    for name in ("sram_bytes", "flash_bytes", "macs", "head_bytes", "tail_bytes"):
+        assert getattr(least, name).min() == getattr(costs, name).min()
+    assert least.latency_ms.min() == pytest.approx(costs.latency_ms.min(), rel=1e-12)
+
+
+def test_minimal_costs_are_those_of_some_subnets(enumerated: Enumerated) -> None:
+    def rows(costs: Costs) -> set[tuple[int, ...]]:
+        nanoseconds = np.rint(costs.latency_ms * 1e6).astype(np.int64)
+        sizes = (costs.macs, costs.flash_bytes, costs.sram_bytes, costs.head_bytes)
+        return set(zip(*(column.tolist() for column in (*sizes, nanoseconds)), strict=True))
+
+    assert rows(minimal_costs(enumerated.table)) <= rows(enumerated.costs)
+
+
+def test_something_fits_exactly_when_some_subnet_does(enumerated: Enumerated) -> None:
+    minimal = minimal_costs(enumerated.table)
+    for budget in enumerated.budgets():
+        assert fits(minimal, budget).any() == enumerated.fitting(budget).any()
+
+
+def test_the_tightest_limits_of_every_subnet_are_possible_and_tighter_ones_are_judged_right(
+    enumerated: Enumerated,
+) -> None:
+    minimal = minimal_costs(enumerated.table)
+    for index in range(0, len(enumerated.archs), 7):
+        tight = enumerated.just(index, timed=True)
+        assert fits(minimal, tight).any()
+        assert tight.latency_ms is not None
+        for tighter in (
+            replace(tight, sram_bytes=tight.sram_bytes - 1),
+            replace(tight, flash_bytes=tight.flash_bytes - 1),
+            replace(tight, latency_ms=tight.latency_ms * (1 - 1e-6)),
+        ):
+            assert fits(minimal, tighter).any() == enumerated.fitting(tighter).any()
+
+
+def test_every_sample_fits_as_a_whole_graph(enumerated: Enumerated) -> None:
+    for budget in enumerated.budgets()[::3]:
+        inside = enumerated.fitting(budget)
+        fitting = {arch for arch, fit in zip(enumerated.archs, inside, strict=True) if fit}
+        found = drawn(enumerated, FittingSampler(enumerated.table, budget), 1)
+        assert set(found) <= fitting
+        assert bool(found) or not fitting
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_samples_are_uniform_over_the_fitting_subnets(
+    enumerated: Enumerated, timed: bool
+) -> None:
+    tried = [b for b in enumerated.budgets() if (b.latency_ms is not None) == timed]
+    budget = next(b for b in tried if 20 <= enumerated.fitting(b).sum() <= 700)
+    inside = enumerated.fitting(budget)
+    fitting = [arch for arch, fit in zip(enumerated.archs, inside, strict=True) if fit]
+    found = Counter(drawn(enumerated, FittingSampler(enumerated.table, budget), 24))
+    assert set(found) <= set(fitting)
+    expected = found.total() / len(fitting)
+    assert expected > 20
+    chi_square = sum((found[arch] - expected) ** 2 / expected for arch in fitting)
+    # Mean and 5 standard deviations of chi-square.
+    degrees = len(fitting) - 1
+    assert chi_square < degrees + 5 * (2 * degrees) ** 0.5
+    assert set(found) == set(fitting)
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_the_only_subnet_that_fits_is_found(enumerated: Enumerated, timed: bool) -> None:
+    budget = enumerated.just_one(timed=timed)
+    (index,) = np.flatnonzero(enumerated.fitting(budget))
+    sampler = FittingSampler(enumerated.table, budget)
+    assert set(drawn(enumerated, sampler, 2)) == {enumerated.archs[index]}
+    genes = sampler.sample(5, np.random.default_rng(0), barren_batches=3)
+    assert len(genes) == 1
+
+
+def test_where_nothing_fits_sampling_ends_without_a_draw(enumerated: Enumerated) -> None:
+    for budget in enumerated.budgets():
+        if not enumerated.fitting(budget).any():
+            sampler = FittingSampler(enumerated.table, budget)
+            assert list(sampler.batches(np.random.default_rng(0), 16)) == []
+            assert sampler.sample(3, np.random.default_rng(0)).shape == (0, genes_of(enumerated))
+
+
+def genes_of(enumerated: Enumerated) -> int:
+    """Number of genes of a subnet."""
+    return random_genes(enumerated.table.space, 1, np.random.default_rng(0)).shape[1]
+
+
+def test_samples_differ_from_each_other_and_from_those_seen(enumerated: Enumerated) -> None:
+    sampler = FittingSampler(enumerated.table, enumerated.limits(0.6, 0.6))
+    rng = np.random.default_rng(3)
+    first = {tuple(row) for row in sampler.sample(40, rng).tolist()}
+    second = {tuple(row) for row in sampler.sample(40, rng, seen=first).tolist()}
+    assert len(first) == len(second) == 40
+    assert not first & second
+
+
+def test_a_latency_limit_far_below_all_subnets_is_no_error(enumerated: Enumerated) -> None:
+    sampler = FittingSampler(
+        enumerated.table, Budget(sram_bytes=2**30, flash_bytes=2**30, latency_ms=1e-12)
+    )
+    assert len(sampler.sample(1, np.random.default_rng(0))) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "resolution", "budget"),
+    [
+        ("mcunet", 96, Budget(sram_bytes=80_000, flash_bytes=400_000, latency_ms=150.0)),
+        ("mcunet-small", 32, Budget(sram_bytes=40_000, flash_bytes=200_000)),
+    ],
+)
+def test_samples_of_the_shipped_spaces_fit_and_follow_the_seed(
+    name: str, resolution: int, budget: Budget
+) -> None:
+    space, chip = find_space(name), find_device("stm32f746")
+    table = compile_costs(
+        space,
+        width=0.5,
+        resolution=resolution,
+        classes=10,
+        channels=3,
+        kernels="cmsis-nn-dsp",
+        latency=lambda graph, op: op_latency_us(graph, op, chip, "tflm-cmsis-nn"),
+    )
+    draws = [
+        FittingSampler(table, budget).sample(100, np.random.default_rng(5)) for _ in range(2)
+    ]
+    assert len(draws[0]) == 100
+    assert fits(table.evaluate(draws[0]), budget).all()
+    assert draws[0].tolist() == draws[1].tolist()

@@ -1,0 +1,366 @@
+"""The command line: each verb parses, makes one call and prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tinynas import __version__
+from tinynas.errors import TinynasError, UsageError
+
+app = typer.Typer(
+    name="tinynas",
+    help="Find the best neural network that fits your microcontroller.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Sram = Annotated[
+    str | None, typer.Option(help="SRAM for the tensor arena, as in 320k or 327680.", metavar="SIZE")
+]
+Flash = Annotated[
+    str | None, typer.Option(help="Flash for the model file, as in 1m.", metavar="SIZE")
+]
+Mcu = Annotated[str | None, typer.Option(help="A chip that `tinynas mcus` lists.", metavar="NAME")]
+Runtime = Annotated[
+    str | None, typer.Option(help="What executes the model, as in tflm-cmsis-nn.", metavar="NAME")
+]
+Latency = Annotated[
+    str | None, typer.Option(help="Latency limit, as in 100ms; it is estimated.", metavar="TIME")
+]
+Devices = Annotated[
+    str | None, typer.Option(help="Folder of your own device files.", metavar="DIR")
+]
+Space = Annotated[
+    str | None,
+    typer.Option(help="A space that `tinynas spaces` lists, or a YAML file.", metavar="NAME"),
+]
+Shrink = Annotated[
+    str | None, typer.Option(help="How stage 1 counts: exact or sampled.", metavar="METHOD")
+]
+Seed = Annotated[int | None, typer.Option(help="Same seed, same bytes (default 0).")]
+Json = Annotated[bool, typer.Option("--json", help="One line of JSON, the last of stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print warnings and the result only.")]
+
+
+def main() -> None:
+    """Run the command line: exit code 0 done, 1 could not be done, 2 wrong usage."""
+    try:
+        app()
+    except TinynasError as error:
+        print(f"tinynas: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("tinynas: stopped; what was finished is kept", file=sys.stderr)
+        raise SystemExit(1) from None
+    except BrokenPipeError:
+        raise SystemExit(1) from None
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tinynas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_print_version),
+    ] = False,
+) -> None:
+    """Find the best neural network that fits your microcontroller."""
+
+
+@app.command()
+def search(
+    sram: Sram = None,
+    flash: Flash = None,
+    mcu: Mcu = None,
+    runtime: Runtime = None,
+    latency: Latency = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="digits (default), cifar10:FOLDER, or a folder with train/CLASS/*.jpg.",
+            metavar="DATA",
+        ),
+    ] = None,
+    space: Space = None,
+    shrink: Shrink = None,
+    algo: Annotated[
+        str | None, typer.Option(help="evolution (default) or random.", metavar="NAME")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run directory, by default runs/DATE-MCU.", metavar="DIR"),
+    ] = None,
+    seed: Seed = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with a run; its settings hold.", metavar="DIR"),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML file of settings; flags come on top.", metavar="FILE"),
+    ] = None,
+    devices: Devices = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """The main job: from two budgets to an int8 model that the runtime has executed."""
+    from tinynas.config import config_from, read_config
+    from tinynas.console import Console
+    from tinynas.pipeline import search_and_deploy
+    from tinynas.run import CONFIG, RunDir
+
+    flags: dict[str, Any] = {
+        "target": {
+            "sram": sram,
+            "flash": flash,
+            "mcu": mcu,
+            "runtime": runtime,
+            "latency": latency,
+            "devices": devices,
+        },
+        "data": {"source": data},
+        "space": space,
+        "shrink": {"method": shrink},
+        "search": {"algorithm": algo},
+        "seed": seed,
+    }
+    ui = Console(quiet=quiet, stderr=as_json)
+    if resume:
+        _refuse_beside_resume(flags, out=out, config=config)
+        run = RunDir(resume)
+        run.open()
+        settings = read_config(run.file(CONFIG))
+    else:
+        settings = config_from(config, flags).resolved()
+        run = _new_run(settings, out)
+    try:
+        outcome = search_and_deploy(settings, run, ui)
+    except TinynasError:
+        if not resume and not run.seconds:
+            run.discard()
+        raise
+    if as_json:
+        print(json.dumps(_json_line(outcome)))
+
+
+def _refuse_beside_resume(flags: dict[str, Any], **others: Path | None) -> None:
+    given = [name for name, value in others.items() if value is not None]
+    for value in flags.values():
+        if isinstance(value, dict):
+            given += [key for key, inner in value.items() if inner is not None]
+    given += [key for key in ("space", "seed") if flags[key] is not None]
+    if given:
+        raise UsageError(
+            f"--resume takes all settings from the run's config.yaml; drop --{given[0]} "
+            "or start a new run"
+        )
+
+
+def _new_run(settings: Any, out: Path | None) -> Any:
+    """A fresh run directory that holds the configuration, made once the settings make sense."""
+    from tinynas.run import CONFIG, RunDir
+    from tinynas.target import resolve_target
+
+    target = resolve_target(settings)
+    date = datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    run = RunDir(out or Path("runs") / f"{date}-{target.device.name}")
+    run.create()
+    run.write(CONFIG, settings.to_yaml())
+    return run
+
+
+def _json_line(outcome: Any) -> dict[str, Any]:
+    report = outcome.report
+    predicted = report["predicted"]
+    keys = ("sram_bytes", "sram_head_bytes", "flash_bytes", "macs", "latency_ms")
+    return {
+        "run_dir": str(outcome.run_dir),
+        "model": str(outcome.run_dir / report["model"]),
+        "arch": report["arch"],
+        "predicted": {key: predicted[key] for key in keys},
+        "measured": report["measured"],
+        "executed_by": report["executed_by"],
+        "seconds": outcome.seconds,
+    }
+
+
+@app.command()
+def shrink(
+    sram: Sram = None,
+    flash: Flash = None,
+    mcu: Mcu = None,
+    runtime: Runtime = None,
+    latency: Latency = None,
+    space: Space = "mcunet",
+    shrink: Shrink = None,
+    classes: Annotated[
+        int | None, typer.Option(help="Classes, by default what the space is made for.", min=1)
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write the table of all spaces here.", metavar="FILE")
+    ] = None,
+    seed: Seed = None,
+    devices: Devices = None,
+    as_json: Json = False,
+) -> None:
+    """Stage 1 alone: which width multiplier and resolution hold the best fitting subnets."""
+    import numpy as np
+
+    from tinynas import shrink as stage
+    from tinynas.config import config_from
+    from tinynas.console import Console, spaces_table
+    from tinynas.space.spec import find_space
+    from tinynas.target import make_task, resolve_target
+
+    flags = {
+        "target": {
+            "sram": sram,
+            "flash": flash,
+            "mcu": mcu,
+            "runtime": runtime,
+            "latency": latency,
+            "devices": devices,
+        },
+        "space": space,
+        "shrink": {"method": shrink},
+        "seed": seed,
+    }
+    settings = config_from(None, flags)
+    target = resolve_target(settings)
+    family = find_space(settings.space or "mcunet")
+    task = make_task(target, classes or family.default_classes, 3)
+    ui = Console(stderr=as_json)
+    with ui.progress("counting subnets") as advance:
+        shrunk = stage.shrink(
+            family,
+            target.budget,
+            task,
+            method=settings.shrink.method,
+            rng=np.random.default_rng(settings.seed),
+            on_space=advance,
+        )
+    if csv:
+        _write(csv, stage.to_csv(shrunk))
+    ui.say(f"{family.name}, {task.classes} classes, {family.subnets():,} subnets per space")
+    ui.out.print(spaces_table(shrunk, shown=len(shrunk.rows)))
+    if as_json:
+        chosen = shrunk.chosen
+        print(
+            json.dumps(
+                {
+                    "width": chosen.width,
+                    "resolution": chosen.resolution,
+                    "share": chosen.share,
+                    "mean_macs": chosen.count.mean_macs,
+                    "max_macs": chosen.count.max_macs,
+                }
+            )
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+
+
+@app.command()
+def spaces() -> None:
+    """The search spaces that come with tinynas."""
+    from rich.console import Console as RichConsole
+    from rich.table import Table
+
+    from tinynas.space.spec import shipped_spaces
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("name", "widths", "pixels", "subnets per width and resolution", "for"):
+        table.add_column(name, overflow="fold")
+    for space in shipped_spaces().values():
+        table.add_row(
+            space.name,
+            f"{space.width_multipliers[0]:g} to {space.width_multipliers[-1]:g}",
+            f"{space.resolutions[0]} to {space.resolutions[-1]}",
+            f"{space.subnets():,}",
+            space.description,
+        )
+    RichConsole(highlight=False).print(table)
+
+
+@app.command()
+def mcus(devices: Devices = None, as_json: Json = False) -> None:
+    """The chips that are known, and what is known of each."""
+    from rich.console import Console as RichConsole
+    from rich.table import Table
+
+    from tinynas.cost.device import DEFAULT_DEVICE, shipped_devices
+
+    known = shipped_devices(Path(devices) if devices else None)
+    if as_json:
+        print(json.dumps({name: device.model_dump(mode="json") for name, device in known.items()}))
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("name", "core", "MHz", "SRAM KiB", "of it one piece", "flash KiB", "runtimes"):
+        table.add_column(name, overflow="fold")
+    for name, device in known.items():
+        table.add_row(
+            f"{name} (default)" if name == DEFAULT_DEVICE else name,
+            device.core,
+            f"{device.clock_hz.value / 1e6:g}",
+            f"{device.sram_bytes.value / 1024:g}",
+            f"{device.sram_contiguous_bytes.value / 1024:g}",
+            f"{device.flash_bytes.value / 1024:g}",
+            ", ".join(device.runtimes),
+        )
+    console = RichConsole(highlight=False)
+    console.print(table)
+    console.print("All latencies are estimated; sources and errors: tinynas mcus --json")
+
+
+@app.command()
+def verify(
+    model: Annotated[Path, typer.Argument(help="A .tflite file.", metavar="MODEL")],
+    sram: Sram = None,
+    flash: Flash = None,
+    mcu: Mcu = None,
+    runtime: Runtime = None,
+    devices: Devices = None,
+    as_json: Json = False,
+) -> None:
+    """Run a model in TFLM against a budget: exit code 1 where the budget does not hold."""
+    from rich.console import Console as RichConsole
+
+    from tinynas.config import config_from
+    from tinynas.console import check_lines
+    from tinynas.deploy.check import check_file
+    from tinynas.target import resolve_target
+
+    target_flags = {
+        "sram": sram,
+        "flash": flash,
+        "mcu": mcu,
+        "runtime": runtime,
+        "devices": devices,
+    }
+    target = resolve_target(config_from(None, {"target": target_flags}))
+    result = check_file(model, target.budget, target.kernels, target.runtime)
+    out = RichConsole(stderr=as_json, highlight=False, soft_wrap=True)
+    for line in check_lines(result):
+        out.print(line, markup=False)
+    if as_json:
+        print(json.dumps(result))
+    if not result["holds"]:
+        raise SystemExit(1)

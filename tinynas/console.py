@@ -1,0 +1,288 @@
+"""What a person sees while the main job runs: headings, progress, tables, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from tinynas.budget import KIB, format_bytes
+from tinynas.data.dataset import DataInfo
+from tinynas.search.front import Candidate, pareto_front
+from tinynas.shrink import Row, Shrunk
+from tinynas.space.arch import Arch
+from tinynas.space.spec import SearchSpace
+from tinynas.target import Target
+
+if TYPE_CHECKING:
+    from tinynas.supernet.fit import Progress as FitProgress
+
+Advance = Callable[[int, int], None]
+
+# Rows of stage 1's table on screen: the best spaces; the CSV file has them all.
+SHOWN_SPACES = 8
+
+
+class Console:
+    """Writes to stderr when stdout is kept for JSON; `quiet` keeps warnings and the result."""
+
+    def __init__(self, *, quiet: bool = False, stderr: bool = False) -> None:
+        self.out = RichConsole(stderr=stderr, highlight=False, soft_wrap=True)
+        self.quiet = quiet
+
+    def say(self, text: str, style: str = "") -> None:
+        """A line of text, unless quiet."""
+        if not self.quiet:
+            self.out.print(Text(text, style=style))
+
+    def warn(self, text: str) -> None:
+        """A line that is shown even when quiet."""
+        self.out.print(Text(text, style="yellow"))
+
+    def stage(self, number: int, title: str) -> None:
+        """The heading of a stage."""
+        self.say(f"\n[{number}/7] {title}", "bold")
+
+    def skipped(self, what: str) -> None:
+        """A stage whose result an earlier process left."""
+        self.say(f"  already done: {what}")
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Advance]:
+        """A progress bar with the time left; yields a function of (done, total)."""
+        columns = (
+            TextColumn("  {task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        hidden = self.quiet or not self.out.is_terminal
+        with Progress(*columns, console=self.out, transient=True, disable=hidden) as bar:
+            task = bar.add_task(what, total=None, note="")
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    @contextmanager
+    def epochs(self) -> Iterator[Callable[[FitProgress], None]]:
+        """A progress bar over training steps; without a terminal, a line per epoch."""
+        started = time.monotonic()
+
+        def report(p: FitProgress) -> None:
+            advance(p.epoch * p.steps + p.step, p.epochs * p.steps)
+            if p.step == p.steps and not self.out.is_terminal:
+                seconds = time.monotonic() - started
+                self.say(
+                    f"  epoch {p.epoch + 1} of {p.epochs}: loss {p.loss:.3f}, {seconds:.0f} s"
+                )
+
+        with self.progress("training") as advance:
+            yield report
+
+    @contextmanager
+    def candidates(self) -> Iterator[Callable[[Candidate, int, int], None]]:
+        """A progress bar over scored subnets."""
+        with self.progress("scoring subnets") as advance:
+            yield lambda candidate, done, total: advance(done, total)
+
+    @staticmethod
+    def quietly() -> nullcontext[None]:
+        """A context that does nothing."""
+        return nullcontext()
+
+    def budget(self, target: Target) -> None:
+        """The limits that hold and the chip that they and the latency are for."""
+        budget, device = target.budget, target.device
+        self.say(f"  SRAM for the tensor arena  {format_bytes(budget.sram_bytes)}")
+        self.say(f"  flash for the model file   {format_bytes(budget.flash_bytes)}")
+        if budget.latency_ms is not None:
+            self.say(f"  latency                    {budget.latency_ms:g} ms, estimated")
+        chip = f"{device.name} at {device.clock_hz.value / 1e6:g} MHz with {target.runtime}"
+        why = "" if target.named else " (the default: no --mcu given, so it limits no memory)"
+        self.say(f"  latency is estimated for   {chip}{why}")
+
+    def data(self, info: DataInfo) -> None:
+        """What the model is trained on."""
+        counts = f"{info.train_count:,} training, {info.val_count:,} validation, "
+        counts += f"{info.test_count:,} test images"
+        self.say(
+            f"  data                       {info.name}: {len(info.labels)} classes, {counts}, "
+            f"{info.native_size} pixels"
+        )
+        for note in info.notes:
+            self.say(f"    {note}")
+
+    def shrunk(self, space: SearchSpace, shrunk: Shrunk) -> None:
+        """The best spaces of stage 1, the chosen one marked."""
+        fitting = [row for row in shrunk.rows if row.count.estimate > 0]
+        self.say(
+            f"  {space.name}: {len(shrunk.rows)} spaces of {space.subnets():.3g} subnets each; "
+            f"{len(fitting)} hold subnets that fit"
+        )
+        if not self.quiet:
+            self.out.print(spaces_table(shrunk))
+
+    def trained(self, losses: Sequence[float], *, skipped: bool) -> None:
+        """How the supernet's training ended."""
+        if skipped:
+            self.skipped(f"{len(losses)} epochs")
+        else:
+            self.say(f"  {len(losses)} epochs, last loss of the largest subnet {losses[-1]:.3f}")
+
+    def searched(self, candidates: Sequence[Candidate], *, skipped: bool) -> None:
+        """How many subnets were scored, and the front in short."""
+        front = pareto_front(candidates)
+        best = front[0]
+        line = (
+            f"{len(candidates)} subnets scored on {best.count:,} validation images, "
+            f"{len(front)} on the Pareto front, best accuracy {best.accuracy:.4f}"
+        )
+        if skipped:
+            self.skipped(line)
+        else:
+            self.say(f"  {line}")
+
+    def winner(self, winner: Candidate, arch: Arch) -> None:
+        """The candidate that is taken."""
+        self.say(
+            f"  taken: validation accuracy {winner.accuracy:.4f} with the supernet's weights, "
+            f"{winner.macs / 1e6:.2f} M MACs, depths {'-'.join(map(str, arch.depths))}"
+        )
+
+    def exported(self, file_bytes: int) -> None:
+        """The size of the model file."""
+        self.say(f"  6_model.tflite: {format_bytes(file_bytes)}")
+
+    def result(self, report: dict[str, Any], seconds: dict[str, float], path: Path) -> None:
+        """The final table, where everything is, and what to type next."""
+        self.out.print()
+        self.out.print(result_table(report))
+        for line in remarks(report):
+            self.out.print(Text(line))
+        spent = ", ".join(f"{stage} {s:.0f} s" for stage, s in seconds.items())
+        self.say(f"Time: {spent}")
+        self.out.print(Text(f"Run directory: {path}", style="bold"))
+        model = shlex.quote(str(path / "6_model.tflite"))
+        budget = report["budget"]
+        self.say(f"Read {path / '6_model.md'} for what your firmware needs. Check the model again:")
+        self.say(
+            f"  python -m tinynas verify {model} --sram {budget['sram_bytes']} "
+            f"--flash {budget['flash_bytes']}"
+        )
+
+
+def spaces_table(shrunk: Shrunk, shown: int = SHOWN_SPACES) -> Table:
+    """Spaces by mean MACs of their fitting subnets, the chosen one marked."""
+    table = Table(box=None, pad_edge=True, padding=(0, 2, 0, 0))
+    for name in ("", "width", "pixels", "share that fits", "subnets that fit", "mean M MACs"):
+        table.add_column(name, justify="right")
+    table.add_column("max M MACs", justify="right")
+    by_macs = sorted(shrunk.rows, key=lambda row: -row.count.mean_macs)
+    rows = [shrunk.chosen, *(row for row in by_macs if row is not shrunk.chosen)]
+    for row in rows[:shown]:
+        table.add_row("->" if row is shrunk.chosen else "", *_space_cells(row))
+    return table
+
+
+def _space_cells(row: Row) -> tuple[str, ...]:
+    count = row.count
+    if not count.estimate:
+        return (f"{row.width:g}", str(row.resolution), "0", "0", "-", "-")
+    bracket = "" if count.exact else f" ({count.lower:.2g} to {count.upper:.2g})"
+    share = f"{row.share:.1%}" if row.share >= 0.001 else f"{row.share:.1e}"
+    return (
+        f"{row.width:g}",
+        str(row.resolution),
+        share,
+        f"{count.estimate:.3g}{bracket}",
+        f"{count.mean_macs / 1e6:.2f}",
+        f"{count.max_macs / 1e6:.2f}",
+    )
+
+
+def _kib(size_bytes: int | None) -> str:
+    return "-" if size_bytes is None else f"{size_bytes:,} ({size_bytes / KIB:.1f} KiB)"
+
+
+def result_table(report: dict[str, Any]) -> Table:
+    """Predicted beside measured, each in its own column, with the limit and the source."""
+    predicted, measured, budget = report["predicted"], report["measured"], report["budget"]
+    table = Table(title="Result", title_justify="left", title_style="bold")
+    for name in ("", "predicted", "measured", "limit", "where the numbers come from"):
+        table.add_column(name, overflow="fold")
+    runtime = report["executed_by"] or "not executed: no runtime for this host"
+    table.add_row(
+        "SRAM: arena to reserve, bytes",
+        _kib(predicted["sram_bytes"]),
+        "-",
+        _kib(budget["sram_bytes"]),
+        f"memory plan + TFLM's 32-bit records, {report['runtime']}",
+    )
+    table.add_row(
+        "  of it the head, bytes",
+        _kib(predicted["sram_head_bytes"]),
+        _kib(measured["sram_head_bytes"]),
+        "",
+        f"reference kernels; {runtime}",
+    )
+    table.add_row(
+        "flash: model file, bytes",
+        _kib(predicted["flash_bytes"]),
+        _kib(measured["file_bytes"]),
+        _kib(budget["flash_bytes"]),
+        "the file",
+    )
+    limit = budget["latency_ms"]
+    table.add_row(
+        f"latency on {report['mcu']}, ms",
+        f"{predicted['latency_ms']:.1f} ({report['latency_provenance']})",
+        "-",
+        "" if limit is None else f"{limit:g}",
+        f"cycles per operator in latency_models/{report['mcu']}.yaml",
+    )
+    table.add_row("MACs", f"{predicted['macs']:,}", "-", "", "the graph")
+    where = "runtime" if report["executed_by"] else "integer simulation, not the runtime"
+    table.add_row(
+        "accuracy, int8",
+        "-",
+        f"{measured['accuracy_int8']:.4f}",
+        "",
+        f"{report['test_images']:,} test images, {where}",
+    )
+    table.add_row(
+        "accuracy, float",
+        "-",
+        f"{measured['accuracy_float']:.4f}",
+        "",
+        "the same images, before quantisation",
+    )
+    return table
+
+
+def remarks(report: dict[str, Any]) -> list[str]:
+    """What the table leaves open, in sentences."""
+    facts = report["firmware"]
+    lines = []
+    if report["bit_exact"] is not None:
+        same = "equal" if report["bit_exact"] else "DIFFER from"
+        lines.append(f"All int8 outputs of the runtime {same} those of the integer simulation.")
+    else:
+        lines.append("The runtime has not executed this model: it is not installed here.")
+    lines.append(
+        f"Firmware: reserve an arena of {facts['arena_bytes']:,} bytes, register "
+        f"{', '.join(facts['operators'])}; input {facts['input']['shape']} int8 = pixel - 128."
+    )
+    if report["left"]:
+        left = report["left"]
+        lines.append(
+            f"Left of {report['mcu']} for the application: {format_bytes(left['sram_bytes'])} of "
+            f"SRAM and {format_bytes(left['flash_bytes'])} of flash."
+        )
+    return lines

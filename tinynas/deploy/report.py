@@ -1,0 +1,171 @@
+"""What was predicted of a model beside what was measured, never in one column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from tinynas.budget import Budget, format_bytes
+from tinynas.cost.latency import graph_latency_ms
+from tinynas.data.dataset import Dataset
+from tinynas.deploy.build import Built, class_accuracy, to_int8
+from tinynas.deploy.c_source import resolver_calls
+from tinynas.deploy.integer import simulate
+from tinynas.deploy.verify import ArenaUse, measure_arena, run_int8, runtime_available
+from tinynas.search.front import Candidate
+from tinynas.space.arch import Arch
+from tinynas.supernet.evaluate import score
+from tinynas.target import Target
+
+Int8Array = npt.NDArray[np.int8]
+Progress = Callable[[int, int], None]
+
+# Images per process of the runtime: enough to outweigh its start of about a second.
+CHUNK_IMAGES = 200
+
+
+def measure(built: Built) -> ArenaUse | None:
+    """The arena that the runtime used on this host; None where the runtime is not installed."""
+    return measure_arena(built.content) if runtime_available() else None
+
+
+def misses(built: Built, arena: ArenaUse | None, budget: Budget) -> str | None:
+    """Why a model is no answer to the budget, in one sentence; None if it is one.
+
+    A measurement that differs from the prediction counts as a miss: the 32-bit figure, which no
+    host can measure, is believed only as far as what can be measured agrees.
+    """
+    predicted, file_bytes = built.predicted, len(built.content)
+    if predicted.sram_bytes > budget.sram_bytes:
+        return (
+            f"its memory plan needs {format_bytes(predicted.sram_bytes)} of SRAM, "
+            f"above {format_bytes(budget.sram_bytes)}"
+        )
+    if file_bytes > budget.flash_bytes:
+        return f"its file has {format_bytes(file_bytes)}, above {format_bytes(budget.flash_bytes)}"
+    if file_bytes != predicted.flash_bytes:
+        return f"its file has {file_bytes:,} bytes, predicted were {predicted.flash_bytes:,}"
+    if arena and arena.head_bytes != predicted.sram_head_bytes:
+        return (
+            f"its arena's head has {arena.head_bytes:,} bytes in the runtime, "
+            f"predicted were {predicted.sram_head_bytes:,}"
+        )
+    return None
+
+
+def describe(
+    built: Built,
+    arena: ArenaUse | None,
+    net: nn.Sequential,
+    arch: Arch,
+    winner: Candidate,
+    target: Target,
+    data: Dataset,
+    threads: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """The content of 7_verify.json; reads the test split, which nothing before it has touched."""
+    test = data.test
+    images = to_int8(test.images)
+    simulated = simulate(built.model, images)
+    executed = run_in_chunks(built.content, images, threads, progress) if arena else None
+    answers = simulated if executed is None else executed
+    graph = built.model.graph
+    latency_ms = graph_latency_ms(graph, target.device, target.runtime)
+    return {
+        "model": "6_model.tflite",
+        "arch": arch.to_json(),
+        "budget": asdict(target.budget),
+        "mcu": target.device.name,
+        "mcu_named": target.named,
+        "runtime": target.runtime,
+        "predicted": {**asdict(built.predicted), "latency_ms": round(latency_ms, 4)},
+        "latency_provenance": target.device.runtime(target.runtime).latency.provenance,
+        "measured": {
+            "sram_head_bytes": arena.head_bytes if arena else None,
+            "file_bytes": len(built.content),
+            "accuracy_int8": class_accuracy(answers, test.labels),
+            "accuracy_float": score(net, test.images, test.labels).accuracy,
+        },
+        "test_images": len(test.labels),
+        "executed_by": runtime_name() if arena else None,
+        "bit_exact": None if executed is None else bool((executed == simulated).all()),
+        "validation": {"accuracy": winner.accuracy, "images": winner.count},
+        "left": what_is_left(built, target),
+        "firmware": firmware(built, data),
+    }
+
+
+def runtime_name() -> str:
+    """The runtime that executes models here, with its version."""
+    try:
+        return f"TensorFlow Lite Micro {version('tflite-micro')}, reference kernels"
+    except PackageNotFoundError:
+        return "TensorFlow Lite Micro, reference kernels"
+
+
+def run_in_chunks(
+    content: bytes, images: Int8Array, threads: int, progress: Progress
+) -> Int8Array:
+    """Outputs of the runtime for all images, several processes of it at work at once."""
+    chunks = np.array_split(images, max(1, -(-len(images) // CHUNK_IMAGES)))
+    outputs: list[Int8Array] = []
+    with ThreadPoolExecutor(threads) as pool:
+        for answer in pool.map(lambda chunk: run_int8(content, chunk), chunks):
+            outputs.append(answer)
+            progress(sum(len(o) for o in outputs), len(images))
+    return np.concatenate(outputs)
+
+
+def what_is_left(built: Built, target: Target) -> dict[str, int] | None:
+    """Bytes of the named chip that remain for the application; None without a named chip."""
+    if not target.named:
+        return None
+    device = target.device
+    code = device.runtime(target.runtime).runtime_code_bytes.value
+    used = built.predicted.sram_bytes + device.reserve_sram_bytes.value
+    return {
+        "sram_bytes": device.sram_bytes.value - used,
+        "flash_bytes": device.flash_bytes.value - code - len(built.content),
+    }
+
+
+def firmware(built: Built, data: Dataset) -> dict[str, Any]:
+    """What the firmware has to know to run the model."""
+    model, graph = built.model, built.model.graph
+
+    def tensor(number: int) -> dict[str, Any]:
+        return {
+            "shape": list(graph.tensors[number].shape),
+            "type": "int8",
+            "scale": model.scales[number],
+            "zero_point": model.zero_points[number],
+        }
+
+    return {
+        "arena_bytes": built.predicted.sram_bytes,
+        "operators": list(resolver_calls(graph)),
+        "input": tensor(graph.inputs[0]),
+        "output": tensor(graph.outputs[0]),
+        "preprocessing": preprocessing(data.resolution, data.info.channels),
+        "labels": list(data.info.labels),
+    }
+
+
+def preprocessing(resolution: int, channels: int) -> Sequence[str]:
+    """The steps from a camera's picture to the input tensor."""
+    colour = "grey" if channels == 1 else "RGB"
+    return [
+        "crop the largest square from the middle of the picture",
+        f"scale it to {resolution} x {resolution} pixels, averaging where it shrinks "
+        "(bilinear with antialiasing)",
+        f"take {colour} values from 0 to 255, row by row",
+        "subtract 128 from each: that is the int8 input",
+    ]
