@@ -1,4 +1,4 @@
-"""What several test folders share: repeatable Hypothesis, small spaces and all of their subnets."""
+"""What several test folders share: repeatable Hypothesis, small spaces and all their subnets."""
 
 from __future__ import annotations
 
@@ -140,9 +140,7 @@ def _space(name: str, *stages: Stage) -> SearchSpace:
 def _stage(
     channels: int, stride: int, depth: tuple[int, ...], kernel: tuple[int, ...], *expansion: int
 ) -> Stage:
-    return Stage(
-        channels=channels, stride=stride, depth=depth, kernel=kernel, expansion=expansion
-    )
+    return Stage(channels=channels, stride=stride, depth=depth, kernel=kernel, expansion=expansion)
 
 
 SMALL_SPACES: dict[str, tuple[SearchSpace, Kernels, OpLatency]] = {
@@ -157,7 +155,9 @@ SMALL_SPACES: dict[str, tuple[SearchSpace, Kernels, OpLatency]] = {
         chip_latency_us,
     ),
     "1x1 needs more scratch than 3x3": (  # 1,360; the first blocks have no skip, the others do
-        _space("scratch", _stage(16, 1, (1, 2), (1, 3), 2, 3), _stage(24, 2, (1, 3), (1, 3), 2, 4)),
+        _space(
+            "scratch", _stage(16, 1, (1, 2), (1, 3), 2, 3), _stage(24, 2, (1, 3), (1, 3), 2, 4)
+        ),
         "cmsis-nn-dsp",
         chip_latency_us,
     ),

@@ -117,7 +117,9 @@ def test_valid_windows_are_all_that_lie_inside(size: int, kernel: int, stride: i
         assert output_size(size, kernel, stride, "VALID") == len(starts)
 
 
-def weighted(kind: str, source: tuple[int, ...], weights: tuple[int, ...], out: tuple[int, ...]) -> Graph:
+def weighted(
+    kind: str, source: tuple[int, ...], weights: tuple[int, ...], out: tuple[int, ...]
+) -> Graph:
     """A graph of one operator with weights and bias."""
     tensors = (
         Tensor(name="x", shape=source),

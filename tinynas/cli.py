@@ -23,7 +23,8 @@ app = typer.Typer(
 )
 
 Sram = Annotated[
-    str | None, typer.Option(help="SRAM for the tensor arena, as in 320k or 327680.", metavar="SIZE")
+    str | None,
+    typer.Option(help="SRAM for the tensor arena, as in 320k or 327680.", metavar="SIZE"),
 ]
 Flash = Annotated[
     str | None, typer.Option(help="Flash for the model file, as in 1m.", metavar="SIZE")
@@ -287,14 +288,14 @@ def spaces() -> None:
     from tinynas.space.spec import shipped_spaces
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("name", "widths", "pixels", "subnets per width and resolution", "for"):
-        table.add_column(name, overflow="fold")
+    for name in ("name", "widths", "pixels", "subnets at each width and resolution", "for"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("name", "widths", "pixels"))
     for space in shipped_spaces().values():
         table.add_row(
             space.name,
             f"{space.width_multipliers[0]:g} to {space.width_multipliers[-1]:g}",
             f"{space.resolutions[0]} to {space.resolutions[-1]}",
-            f"{space.subnets():,}",
+            f"{space.subnets():.4g}",
             space.description,
         )
     RichConsole(highlight=False).print(table)
@@ -313,21 +314,21 @@ def mcus(devices: Devices = None, as_json: Json = False) -> None:
         print(json.dumps({name: device.model_dump(mode="json") for name, device in known.items()}))
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("name", "core", "MHz", "SRAM KiB", "of it one piece", "flash KiB", "runtimes"):
-        table.add_column(name, overflow="fold")
+    for name in ("name", "core", "MHz", "SRAM KiB", "in one piece", "flash KiB", "runtimes"):
+        table.add_column(name, no_wrap=name in ("name", "core", "runtimes"))
     for name, device in known.items():
         table.add_row(
-            f"{name} (default)" if name == DEFAULT_DEVICE else name,
+            f"{name} *" if name == DEFAULT_DEVICE else name,
             device.core,
             f"{device.clock_hz.value / 1e6:g}",
             f"{device.sram_bytes.value / 1024:g}",
             f"{device.sram_contiguous_bytes.value / 1024:g}",
             f"{device.flash_bytes.value / 1024:g}",
-            ", ".join(device.runtimes),
+            "\n".join(device.runtimes),
         )
     console = RichConsole(highlight=False)
     console.print(table)
-    console.print("All latencies are estimated; sources and errors: tinynas mcus --json")
+    console.print("* the default. Latencies are estimated; every source: tinynas mcus --json")
 
 
 @app.command()

@@ -76,8 +76,9 @@ class Console:
         started = time.monotonic()
 
         def report(p: FitProgress) -> None:
-            advance(p.epoch * p.steps + p.step, p.epochs * p.steps)
-            if p.step == p.steps and not self.out.is_terminal:
+            advance(p.step, p.steps)
+            epoch_ends = p.step * p.epochs == (p.epoch + 1) * p.steps
+            if epoch_ends and not self.out.is_terminal:
                 seconds = time.monotonic() - started
                 self.say(
                     f"  epoch {p.epoch + 1} of {p.epochs}: loss {p.loss:.3f}, {seconds:.0f} s"
@@ -171,7 +172,9 @@ class Console:
         self.out.print(Text(f"Run directory: {path}", style="bold"))
         model = shlex.quote(str(path / "6_model.tflite"))
         budget = report["budget"]
-        self.say(f"Read {path / '6_model.md'} for what your firmware needs. Check the model again:")
+        self.say(
+            f"Read {path / '6_model.md'} for what your firmware needs. Check the model again:"
+        )
         self.say(
             f"  python -m tinynas verify {model} --sram {budget['sram_bytes']} "
             f"--flash {budget['flash_bytes']}"
@@ -286,3 +289,25 @@ def remarks(report: dict[str, Any]) -> list[str]:
             f"SRAM and {format_bytes(left['flash_bytes'])} of flash."
         )
     return lines
+
+
+def check_lines(result: dict[str, Any]) -> list[str]:
+    """What `tinynas verify` found, line by line."""
+    predicted, measured, budget = result["predicted"], result["measured"], result["budget"]
+    lines = [f"{result['model']}: {'inside' if result['holds'] else 'NOT inside'} the budget"]
+    lines.append(
+        f"  flash  file {format_bytes(result['file_bytes'])}, "
+        f"limit {format_bytes(budget['flash_bytes'])}"
+    )
+    if predicted:
+        lines.append(
+            f"  SRAM   predicted arena {format_bytes(predicted['sram_bytes'])}, "
+            f"limit {format_bytes(budget['sram_bytes'])}"
+        )
+        lines.append(f"         predicted head {format_bytes(predicted['sram_head_bytes'])}")
+    if measured and measured["sram_head_bytes"] is not None:
+        lines.append(
+            f"         measured head {format_bytes(measured['sram_head_bytes'])}, by "
+            f"{result['executed_by']}"
+        )
+    return lines + [f"  {why}" for why in result["why"]]

@@ -79,9 +79,7 @@ def search_and_deploy(config: Config, run: RunDir, ui: Console) -> Outcome:
         supernet = supernet_stage(run, config, sampler, task, data, ui)
         front = search_stage(run, config, sampler, supernet, data, ui)
         deploy_stage(run, config, target, table, supernet, front, data, ui)
-    outcome = Outcome(
-        run_dir=run.path, report=run.read_json("7_verify.json"), seconds=run.seconds
-    )
+    outcome = Outcome(run_dir=run.path, report=run.read_json("7_verify.json"), seconds=run.seconds)
     ui.result(outcome.report, outcome.seconds, run.path)
     return outcome
 
@@ -308,7 +306,7 @@ def deploy_stage(
 def specialise(
     run: RunDir, config: Config, supernet: Supernet, arch: Arch, data: Dataset, ui: Console
 ) -> nn.Sequential:
-    """The subnet with weights of its own: extracted, then fine-tuned with the largest as teacher."""
+    """The subnet with weights of its own: extracted, fine-tuned with the largest as teacher."""
     import torch
 
     from tinynas.deploy.finetune import finetune

@@ -121,7 +121,7 @@ class RunDir:
     def done(self, stage: str) -> bool:
         """Whether a stage was finished under today's configuration."""
         entry = self._stages().get(stage)
-        return bool(entry) and entry["configuration"] == self.digest
+        return entry is not None and entry["configuration"] == self.digest
 
     @property
     def seconds(self) -> dict[str, float]:

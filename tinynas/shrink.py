@@ -157,9 +157,7 @@ def shrink(
             "subnets do fit; use --shrink exact, which finds them"
         )
     chosen = choose(rows)
-    return Shrunk(
-        rows=tuple(rows), chosen=chosen, table=tables[rows.index(chosen)], method=method
-    )
+    return Shrunk(rows=tuple(rows), chosen=chosen, table=tables[rows.index(chosen)], method=method)
 
 
 def choose(rows: Sequence[Row]) -> Row:

@@ -1,4 +1,4 @@
-"""What a run is for: chip, runtime and limits, and the space and task that follow from the data."""
+"""What a run is for: chip, runtime, limits, and the space and task that the data ask for."""
 
 from __future__ import annotations
 

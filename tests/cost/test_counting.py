@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from tinynas.budget import Budget
-from tinynas.cost.bins import count_in_bins
+from tinynas.cost.bins import Count, count_in_bins
 from tinynas.cost.counting import NOTHING, count_fitting
 from tinynas.cost.device import find_device
 from tinynas.cost.fitting import fits, minimal_costs
@@ -38,11 +39,24 @@ def test_counts_of_small_spaces_are_exact(enumerated: Enumerated) -> None:
         assert count.max_macs == max(macs, default=0)
 
 
-def test_counts_in_bins_hold_the_true_count(enumerated: Enumerated) -> None:
+Binned = list[tuple[Count, npt.NDArray[np.int64]]]
+
+
+@pytest.fixture(scope="module")
+def binned(enumerated: Enumerated) -> Binned:
+    """Per budget, the count in bins and the MACs of the subnets that do fit."""
     minimal = minimal_costs(enumerated.table)
-    for budget in enumerated.budgets():
-        macs = enumerated.costs.macs[enumerated.fitting(budget)]
-        count = count_in_bins(enumerated.table, budget, minimal)
+    return [
+        (
+            count_in_bins(enumerated.table, budget, minimal),
+            enumerated.costs.macs[enumerated.fitting(budget)],
+        )
+        for budget in enumerated.budgets()
+    ]
+
+
+def test_counts_in_bins_hold_the_true_count(binned: Binned) -> None:
+    for count, macs in binned:
         assert not count.exact
         assert count.lower <= len(macs) <= count.upper
         assert count.lower <= count.estimate <= count.upper
@@ -50,39 +64,34 @@ def test_counts_in_bins_hold_the_true_count(enumerated: Enumerated) -> None:
         assert (count.max_macs > 0) == (count.lower >= 1)
 
 
-def test_means_in_bins_are_those_of_subnets(enumerated: Enumerated) -> None:
-    minimal, macs = minimal_costs(enumerated.table), enumerated.costs.macs
-    for budget in enumerated.budgets():
-        count = count_in_bins(enumerated.table, budget, minimal)
+def test_means_in_bins_are_those_of_subnets(enumerated: Enumerated, binned: Binned) -> None:
+    every = enumerated.costs.macs
+    for count, macs in binned:
         for number, mean in (
             (count.lower, count.mean_macs_sure),
             (count.estimate, count.mean_macs),
             (count.upper, count.mean_macs_possible),
         ):
-            assert macs.min() <= mean <= macs.max() if number else mean == 0
-        if count.lower == count.upper:
-            assert count.mean_macs == pytest.approx(macs[enumerated.fitting(budget)].mean())
+            assert every.min() <= mean <= every.max() if number else mean == 0
+        if count.lower == count.upper > 0:
+            assert count.mean_macs == pytest.approx(macs.mean())
 
 
-def test_estimates_in_bins_lie_near_the_true_count(enumerated: Enumerated) -> None:
-    minimal, subnets = minimal_costs(enumerated.table), len(enumerated.archs)
-    errors = [
-        abs(count_in_bins(enumerated.table, b, minimal).estimate - enumerated.fitting(b).sum())
-        for b in enumerated.budgets()
-    ]
-    assert max(errors) < 0.15 * subnets
-    assert np.mean(errors) < 0.02 * subnets
+def test_estimates_in_bins_lie_near_the_true_count(enumerated: Enumerated, binned: Binned) -> None:
+    errors = [abs(count.estimate - len(macs)) for count, macs in binned]
+    assert max(errors) < 0.15 * len(enumerated.archs)
+    assert np.mean(errors) < 0.02 * len(enumerated.archs)
 
 
 def test_what_fits_is_counted_as_one_at_least(enumerated: Enumerated) -> None:
-    for budget in enumerated.budgets():
+    for budget in [*enumerated.budgets()[::6], enumerated.just_one(timed=True)]:
         macs = enumerated.costs.macs[enumerated.fitting(budget)]
         count = count_fitting(enumerated.table, budget, exact_subnets=0)
         if not len(macs):
             assert count == NOTHING
             continue
         assert 1 <= count.lower <= len(macs) <= count.upper
-        assert 1 <= count.estimate
+        assert count.estimate >= 1
         assert macs.min() <= count.max_macs <= macs.max()
         assert count.mean_macs > 0
 
@@ -107,16 +116,16 @@ def test_a_budget_without_bounds_holds_every_subnet_exactly() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "width", "resolution", "budget"),
+    ("name", "width", "resolution", "shares"),
     [
-        ("mcunet", 0.5, 128, Budget(sram_bytes=140_000, flash_bytes=600_000)),
-        ("mcunet", 0.5, 128, Budget(sram_bytes=170_000, flash_bytes=600_000, latency_ms=350)),
-        ("mcunet-small", 0.5, 32, Budget(sram_bytes=48_000, flash_bytes=250_000)),
-        ("mcunet-small", 0.7, 40, Budget(sram_bytes=90_000, flash_bytes=380_000, latency_ms=190)),
+        ("mcunet", 0.5, 128, (0.3, 0.7, None)),
+        ("mcunet", 0.4, 160, (0.5, 0.9, 0.3)),
+        ("mcunet-small", 0.5, 32, (0.6, 0.4, None)),
+        ("mcunet-small", 0.7, 40, (0.4, 0.8, 0.6)),
     ],
 )
 def test_brackets_of_the_shipped_spaces_hold_the_share_seen_in_samples(
-    name: str, width: float, resolution: int, budget: Budget
+    name: str, width: float, resolution: int, shares: tuple[float, float, float | None]
 ) -> None:
     space, chip = find_space(name), find_device("stm32f746")
     table = compile_costs(
@@ -129,12 +138,17 @@ def test_brackets_of_the_shipped_spaces_hold_the_share_seen_in_samples(
         latency=lambda graph, op: op_latency_us(graph, op, chip, "tflm-cmsis-nn"),
     )
     costs = table.evaluate(random_genes(space, 40_000, np.random.default_rng(0)))
+    sram, flash, latency = shares
+    budget = Budget(
+        sram_bytes=int(np.quantile(costs.sram_bytes, sram)),
+        flash_bytes=int(np.quantile(costs.flash_bytes, flash)),
+        latency_ms=None if latency is None else float(np.quantile(costs.latency_ms, latency)),
+    )
     inside = fits(costs, budget)
-    assert 0.01 < inside.mean() < 0.99
     error = 5 * (inside.mean() * (1 - inside.mean()) / len(inside)) ** 0.5
     count = count_fitting(table, budget)
     assert count.lower / space.subnets() <= inside.mean() + error
     assert count.upper / space.subnets() >= inside.mean() - error
-    assert abs(count.estimate / space.subnets() - inside.mean()) < 0.03
-    assert count.mean_macs == pytest.approx(costs.macs[inside].mean(), rel=0.03)
-    assert count.max_macs > np.quantile(costs.macs[inside], 0.9)
+    assert abs(count.estimate / space.subnets() - inside.mean()) < 0.06
+    assert count.mean_macs == pytest.approx(costs.macs[inside].mean(), rel=0.02)
+    assert count.max_macs > np.quantile(costs.macs[inside], 0.95)

@@ -13,7 +13,7 @@ from tinynas.budget import Budget
 from tinynas.cost.device import find_device
 from tinynas.cost.fitting import FittingSampler, fits, minimal_costs
 from tinynas.cost.latency import op_latency_us
-from tinynas.cost.table import Costs, compile_costs
+from tinynas.cost.table import compile_costs
 from tinynas.space.arch import Arch, decode, random_genes
 from tinynas.space.spec import find_space
 
@@ -40,12 +40,12 @@ def test_the_least_of_each_cost_is_that_of_all_subnets(enumerated: Enumerated) -
 
 
 def test_minimal_costs_are_those_of_some_subnets(enumerated: Enumerated) -> None:
-    def rows(costs: Costs) -> set[tuple[int, ...]]:
-        nanoseconds = np.rint(costs.latency_ms * 1e6).astype(np.int64)
-        sizes = (costs.macs, costs.flash_bytes, costs.sram_bytes, costs.head_bytes)
-        return set(zip(*(column.tolist() for column in (*sizes, nanoseconds)), strict=True))
-
-    assert rows(minimal_costs(enumerated.table)) <= rows(enumerated.costs)
+    least, costs = minimal_costs(enumerated.table), enumerated.costs
+    for row in range(len(least.macs)):
+        same = np.isclose(costs.latency_ms, least.latency_ms[row], rtol=1e-9)
+        for name in ("macs", "flash_bytes", "sram_bytes", "head_bytes", "tail_bytes"):
+            same &= getattr(costs, name) == getattr(least, name)[row]
+        assert same.any()
 
 
 def test_something_fits_exactly_when_some_subnet_does(enumerated: Enumerated) -> None:
@@ -80,9 +80,7 @@ def test_every_sample_fits_as_a_whole_graph(enumerated: Enumerated) -> None:
 
 
 @pytest.mark.parametrize("timed", [False, True])
-def test_samples_are_uniform_over_the_fitting_subnets(
-    enumerated: Enumerated, timed: bool
-) -> None:
+def test_samples_are_uniform_over_the_fitting_subnets(enumerated: Enumerated, timed: bool) -> None:
     tried = [b for b in enumerated.budgets() if (b.latency_ms is not None) == timed]
     budget = next(b for b in tried if 20 <= enumerated.fitting(b).sum() <= 700)
     inside = enumerated.fitting(budget)
@@ -137,29 +135,25 @@ def test_a_latency_limit_far_below_all_subnets_is_no_error(enumerated: Enumerate
     assert len(sampler.sample(1, np.random.default_rng(0))) == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "resolution", "budget"),
-    [
-        ("mcunet", 96, Budget(sram_bytes=80_000, flash_bytes=400_000, latency_ms=150.0)),
-        ("mcunet-small", 32, Budget(sram_bytes=40_000, flash_bytes=200_000)),
-    ],
-)
-def test_samples_of_the_shipped_spaces_fit_and_follow_the_seed(
-    name: str, resolution: int, budget: Budget
-) -> None:
+@pytest.mark.parametrize(("name", "timed"), [("mcunet", True), ("mcunet-small", False)])
+def test_samples_of_the_shipped_spaces_fit_and_follow_the_seed(name: str, timed: bool) -> None:
     space, chip = find_space(name), find_device("stm32f746")
     table = compile_costs(
         space,
         width=0.5,
-        resolution=resolution,
+        resolution=64,
         classes=10,
         channels=3,
         kernels="cmsis-nn-dsp",
         latency=lambda graph, op: op_latency_us(graph, op, chip, "tflm-cmsis-nn"),
     )
-    draws = [
-        FittingSampler(table, budget).sample(100, np.random.default_rng(5)) for _ in range(2)
-    ]
+    every = table.evaluate(random_genes(space, 2000, np.random.default_rng(0)))
+    budget = Budget(
+        sram_bytes=int(np.quantile(every.sram_bytes, 0.2)),
+        flash_bytes=int(np.quantile(every.flash_bytes, 0.3)),
+        latency_ms=float(np.quantile(every.latency_ms, 0.2)) if timed else None,
+    )
+    draws = [FittingSampler(table, budget).sample(100, np.random.default_rng(5)) for _ in range(2)]
     assert len(draws[0]) == 100
     assert fits(table.evaluate(draws[0]), budget).all()
     assert draws[0].tolist() == draws[1].tolist()

@@ -46,7 +46,7 @@ SPACES = st.builds(
     SearchSpace,
     name=st.just("odd"),
     stem=st.builds(
-        Stem, kernel=st.sampled_from(KERNELS), stride=st.sampled_from([1, 2]), channels=CHANNELS
+        Stem, kernel=st.integers(3, 11), stride=st.sampled_from([1, 2]), channels=CHANNELS
     ),
     stages=st.lists(STAGES, min_size=1, max_size=4).map(tuple),
     width_multipliers=st.just((1.0,)),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tinynas.errors import UsageError
 from tinynas.space.arch import (
     Arch,
+    canonical,
     check_arch,
     decode,
     encode,
@@ -59,18 +60,36 @@ def test_genes_give_the_subnet_back(space: SearchSpace, seed: int) -> None:
 
 
 @given(data=st.data(), space=st.sampled_from(SPACES))
-def test_any_genes_within_their_sizes_are_a_subnet(data: st.DataObject, space: SearchSpace) -> None:
+def test_any_genes_within_their_sizes_are_a_subnet(
+    data: st.DataObject, space: SearchSpace
+) -> None:
     genes = data.draw(st.tuples(*(st.integers(0, size - 1) for size in gene_sizes(space))))
     arch = decode(space, np.array(genes), width=1.0, resolution=32)
     check_arch(space, arch)
     assert decode(space, encode(space, arch), width=1.0, resolution=32) == arch
 
 
+@given(data=st.data(), space=st.sampled_from(SPACES))
+def test_canonical_genes_are_those_that_encoding_gives(
+    data: st.DataObject, space: SearchSpace
+) -> None:
+    one = st.tuples(*(st.integers(0, size - 1) for size in gene_sizes(space)))
+    genes = np.array(data.draw(st.lists(one, min_size=1, max_size=3)))
+    before = genes.copy()
+    archs = [decode(space, row, width=1.0, resolution=32) for row in genes]
+    assert canonical(space, genes).tolist() == [encode(space, arch).tolist() for arch in archs]
+    assert (genes == before).all()
+
+
 def test_genes_by_hand() -> None:
     # Depth, then kernel and expansion of each possible block, for both stages.
     assert gene_sizes(TINY) == (2, 2, 2, 2, 2, 2, 1, 2, 1, 2, 1, 2)
     arch = Arch(
-        space="tiny", width=1.0, resolution=16, kernels=((5,), (3, 3, 3)), expansions=((3,), (4, 2, 4))
+        space="tiny",
+        width=1.0,
+        resolution=16,
+        kernels=((5,), (3, 3, 3)),
+        expansions=((3,), (4, 2, 4)),
     )
     assert encode(TINY, arch).tolist() == [0, 1, 1, 0, 0, 1, 0, 1, 0, 0, 0, 1]
     assert arch.depths == (1, 3)

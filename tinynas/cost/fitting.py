@@ -128,13 +128,16 @@ class FittingSampler:
     def __init__(self, table: CostTable, budget: Budget) -> None:
         self.table = table
         self.budget = budget
-        self._allowed, self._steps, self._capacity = self._discretise()
+        minimal = minimal_costs(table)
+        self._possible = bool(fits(minimal, budget).any())
+        self._allowed, self._steps, self._capacity = self._discretise(minimal)
         self._ways = self._count_ways()
 
-    def _discretise(self) -> tuple[list[list[Ints]], list[list[Ints]], tuple[int, ...]]:
+    def _discretise(
+        self, minimal: Costs
+    ) -> tuple[list[list[Ints]], list[list[Ints]], tuple[int, ...]]:
         """Allowed choices, their (flash, tail, latency) in bins, and the bins there are."""
         base, budget = self.table.base, self.budget
-        minimal = minimal_costs(self.table)
         head_limit = budget.sram_bytes - int(minimal.tail_bytes.min())
         tail_limit = budget.sram_bytes - int(minimal.head_bytes.min())
         timed = budget.latency_ms is not None
@@ -226,12 +229,9 @@ class FittingSampler:
         """Endless batches of fitting subnets, each of shape (0 or more, genes).
 
         `size` is how many are drawn for the first batch, twice as many for each further one up to
-        LARGEST_BATCH. Ends at once when no subnet can fit.
+        LARGEST_BATCH. Ends at once when no subnet fits.
         """
-        deepest = self.table.stages[0].depths[-1]
-        if not self._ways[0][deepest:, -1, -1, -1].any():
-            return
-        while True:
+        while self._possible:
             genes = self._draw(min(size, self.LARGEST_BATCH), rng)
             yield genes[fits(self.table.evaluate(genes), self.budget)]
             size *= 2
@@ -250,7 +250,7 @@ class FittingSampler:
         """
         found: dict[tuple[int, ...], None] = {}
         barren = 0
-        for genes in self.batches(rng, max(16, 4 * count)):
+        for genes in self.batches(rng, max(16, 4 * count)) if count else ():
             before = len(found)
             for row in map(tuple, genes.tolist()):
                 if len(found) < count and row not in seen:

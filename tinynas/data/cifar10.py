@@ -121,7 +121,7 @@ def open_cifar10(folder: Path, cache_dir: Path | None) -> Cifar10Source:
 
 def _cifar10() -> Any:
     try:
-        from torchvision.datasets import CIFAR10  # type: ignore[import-untyped]
+        from torchvision.datasets import CIFAR10
     except ImportError:
         raise DataError("cifar10 is read by torchvision: pip install torchvision") from None
     return CIFAR10

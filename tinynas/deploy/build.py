@@ -64,9 +64,7 @@ def build(graph: Graph, weights: FloatWeights, images: Images, kernels: Kernels)
     model = quantize(graph, weights, calibrate(graph, weights, real))
     plan = plan_memory(graph, [scratch_bytes(graph, op, kernels) for op in graph.ops])
     content = write_tflite(model, plan=plan.offsets)
-    return Built(
-        model=model, plan=plan, content=content, predicted=predict(graph, kernels, plan)
-    )
+    return Built(model=model, plan=plan, content=content, predicted=predict(graph, kernels, plan))
 
 
 def to_int8(images: Images) -> npt.NDArray[np.int8]:

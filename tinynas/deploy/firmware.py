@@ -50,7 +50,9 @@ def page(report: Mapping[str, Any]) -> str:
     steps = "\n".join(f"{n}. {step}" for n, step in enumerate(facts["preprocessing"], start=1))
     operators = "\n".join(f"resolver.{call};" for call in facts["operators"])
     labels = "\n".join(f"{n}. {label}" for n, label in enumerate(facts["labels"]))
-    executed = report["executed_by"] or "no runtime: there is no tflite-micro package for this host"
+    executed = (
+        report["executed_by"] or "no runtime: there is no tflite-micro package for this host"
+    )
     return f"""# The model for your firmware
 
 `6_model.tflite` has {report["measured"]["file_bytes"]:,} bytes; `6_model.h` and `6_model.cc` hold

@@ -44,9 +44,9 @@ class Evolution:
             self._breed(children)
         missing = self._population - len(children)
         seen = {**self._told, **children}
-        samples = self._sampler.sample(missing, self._rng, seen=seen) if missing else ()
-        children.update((tuple(row), None) for row in np.asarray(samples, np.int64).tolist())
-        return np.array(list(children), np.int64).reshape(len(children), -1)
+        fresh = self._sampler.sample(missing, self._rng, seen=seen)
+        bred = np.array(list(children), np.int64).reshape(-1, fresh.shape[1])
+        return np.concatenate([bred, fresh])
 
     def tell(self, candidates: Sequence[Candidate]) -> None:
         """Learn the scores of subnets that were asked for."""

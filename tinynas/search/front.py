@@ -58,16 +58,17 @@ def dominance(points: Floats) -> npt.NDArray[np.bool_]:
 
     `points` has shape (N, objectives), the result (N, N).
     """
-    no_worse = (points[:, None] <= points[None]).all(axis=2)
-    better = (points[:, None] < points[None]).any(axis=2)
-    return no_worse & better
+    no_worse = np.all(points[:, None] <= points[None], axis=2)
+    better = np.any(points[:, None] < points[None], axis=2)
+    beats: npt.NDArray[np.bool_] = np.logical_and(no_worse, better)
+    return beats
 
 
 def pareto_front(candidates: Sequence[Candidate]) -> list[Candidate]:
     """The candidates that no other one dominates, most accurate first."""
     if not candidates:
         return []
-    beaten = dominance(np.array([c.objectives for c in candidates])).any(axis=0)
+    beaten = np.any(dominance(np.array([c.objectives for c in candidates])), axis=0).tolist()
     front = [c for c, b in zip(candidates, beaten, strict=True) if not b]
     return sorted(front, key=lambda c: (c.objectives, c.genes))
 

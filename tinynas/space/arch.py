@@ -148,7 +148,7 @@ def decode(space: SearchSpace, genes: Genes, *, width: float, resolution: int) -
 
 def canonical(space: SearchSpace, genes: Genes) -> Genes:
     """Genes of shape (N, genes) with those of blocks that do not exist set to 0."""
-    result = genes.copy()
+    result: Genes = genes.copy()
     start = 0
     for stage in space.stages:
         depth = np.asarray(stage.depth)[genes[:, start]]

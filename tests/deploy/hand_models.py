@@ -1,0 +1,220 @@
+"""Models written operator by operator with the generated builder of the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import flatbuffers
+import numpy as np
+import numpy.typing as npt
+import tflite
+
+Array = npt.NDArray[Any]
+TYPES = {
+    "int8": tflite.TensorType.INT8,
+    "int16": tflite.TensorType.INT16,
+    "int32": tflite.TensorType.INT32,
+    "float32": tflite.TensorType.FLOAT32,
+    "int4": tflite.TensorType.INT4,
+    "string": tflite.TensorType.STRING,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandTensor:
+    """A tensor; constant where it has data."""
+
+    shape: tuple[int, ...]
+    dtype: str = "int8"
+    data: Array | None = None
+    scales: tuple[float, ...] = (0.05,)
+    zero_point: int = 0
+    variable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOp:
+    """An operator; `options` builds its table of options and returns its place and type."""
+
+    kind: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    custom: str | None = None
+    options: Callable[[Any], tuple[int, int]] | None = None
+
+
+def conv_options(stride: int = 1, dilation: int = 1) -> Callable[[Any], tuple[int, int]]:
+    """Options of CONV_2D, VALID, without activation."""
+
+    def build(builder: Any) -> tuple[int, int]:
+        tflite.Conv2DOptionsStart(builder)
+        tflite.Conv2DOptionsAddPadding(builder, tflite.Padding.VALID)
+        tflite.Conv2DOptionsAddStrideH(builder, stride)
+        tflite.Conv2DOptionsAddStrideW(builder, stride)
+        tflite.Conv2DOptionsAddDilationHFactor(builder, dilation)
+        tflite.Conv2DOptionsAddDilationWFactor(builder, dilation)
+        return tflite.Conv2DOptionsEnd(builder), tflite.BuiltinOptions.Conv2DOptions
+
+    return build
+
+
+def add_options(activation: int = 0) -> Callable[[Any], tuple[int, int]]:
+    """Options of ADD."""
+
+    def build(builder: Any) -> tuple[int, int]:
+        tflite.AddOptionsStart(builder)
+        tflite.AddOptionsAddFusedActivationFunction(builder, activation)
+        return tflite.AddOptionsEnd(builder), tflite.BuiltinOptions.AddOptions
+
+    return build
+
+
+def fully_connected_options(builder: Any) -> tuple[int, int]:
+    """Options of FULLY_CONNECTED, without activation."""
+    tflite.FullyConnectedOptionsStart(builder)
+    kind = tflite.BuiltinOptions.FullyConnectedOptions
+    return tflite.FullyConnectedOptionsEnd(builder), kind
+
+
+def softmax_options(builder: Any) -> tuple[int, int]:
+    """Options of SOFTMAX with beta 1."""
+    tflite.SoftmaxOptionsStart(builder)
+    tflite.SoftmaxOptionsAddBeta(builder, 1.0)
+    return tflite.SoftmaxOptionsEnd(builder), tflite.BuiltinOptions.SoftmaxOptions
+
+
+def reshape_options(builder: Any) -> tuple[int, int]:
+    """Options of RESHAPE, whose second input gives the shape."""
+    tflite.ReshapeOptionsStart(builder)
+    return tflite.ReshapeOptionsEnd(builder), tflite.BuiltinOptions.ReshapeOptions
+
+
+def _offsets(builder: Any, start: Callable[..., Any], items: Sequence[int]) -> int:
+    start(builder, len(items))
+    for item in reversed(items):
+        builder.PrependUOffsetTRelative(item)
+    return int(builder.EndVector())
+
+
+def _numbers(builder: Any, values: Sequence[float], dtype: str) -> int:
+    return int(builder.CreateNumpyVector(np.asarray(values, dtype)))
+
+
+def _buffer(builder: Any, data: Array | None) -> int:
+    place = None if data is None else builder.CreateNumpyVector(data.reshape(-1).view(np.uint8))
+    tflite.BufferStart(builder)
+    if place is not None:
+        tflite.BufferAddData(builder, place)
+    return int(tflite.BufferEnd(builder))
+
+
+def _tensor(builder: Any, number: int, tensor: HandTensor, buffer: int) -> int:
+    name = builder.CreateString(f"tensor {number}")
+    shape = _numbers(builder, tensor.shape, "<i4")
+    scale = _numbers(builder, tensor.scales, "<f4")
+    zero_point = _numbers(builder, [tensor.zero_point] * len(tensor.scales), "<i8")
+    tflite.QuantizationParametersStart(builder)
+    tflite.QuantizationParametersAddScale(builder, scale)
+    tflite.QuantizationParametersAddZeroPoint(builder, zero_point)
+    quantization = tflite.QuantizationParametersEnd(builder)
+    tflite.TensorStart(builder)
+    tflite.TensorAddShape(builder, shape)
+    tflite.TensorAddType(builder, TYPES[tensor.dtype])
+    tflite.TensorAddBuffer(builder, buffer)
+    tflite.TensorAddName(builder, name)
+    tflite.TensorAddQuantization(builder, quantization)
+    tflite.TensorAddIsVariable(builder, tensor.variable)
+    return int(tflite.TensorEnd(builder))
+
+
+def _code(builder: Any, op: HandOp) -> int:
+    custom = None if op.custom is None else builder.CreateString(op.custom)
+    code = getattr(tflite.BuiltinOperator, op.kind)
+    tflite.OperatorCodeStart(builder)
+    tflite.OperatorCodeAddDeprecatedBuiltinCode(builder, min(code, 127))
+    tflite.OperatorCodeAddBuiltinCode(builder, code)
+    tflite.OperatorCodeAddVersion(builder, 1)
+    if custom is not None:
+        tflite.OperatorCodeAddCustomCode(builder, custom)
+    return int(tflite.OperatorCodeEnd(builder))
+
+
+def _operator(builder: Any, number: int, op: HandOp) -> int:
+    inputs, outputs = (_numbers(builder, t, "<i4") for t in (op.inputs, op.outputs))
+    options = op.options(builder) if op.options else None
+    tflite.OperatorStart(builder)
+    tflite.OperatorAddOpcodeIndex(builder, number)
+    tflite.OperatorAddInputs(builder, inputs)
+    tflite.OperatorAddOutputs(builder, outputs)
+    if options:
+        tflite.OperatorAddBuiltinOptions(builder, options[0])
+        tflite.OperatorAddBuiltinOptionsType(builder, options[1])
+    return int(tflite.OperatorEnd(builder))
+
+
+def hand_model(
+    tensors: Sequence[HandTensor],
+    ops: Sequence[HandOp],
+    *,
+    inputs: Sequence[int],
+    outputs: Sequence[int],
+    plan: Sequence[int] | None = None,
+    subgraphs: int = 1,
+) -> bytes:
+    """The .tflite file; `plan` is the content of TFLM's memory plan, header included."""
+    builder = flatbuffers.Builder(1024)
+    constants = [number for number, tensor in enumerate(tensors) if tensor.data is not None]
+    place = {number: 1 + index for index, number in enumerate(constants)}
+    stored = [None, *(tensors[number].data for number in constants)]
+    if plan is not None:
+        stored.append(np.asarray(plan, "<i4"))
+    buffers = [_buffer(builder, data) for data in stored]
+    parts = [
+        _offsets(
+            builder,
+            tflite.SubGraphStartTensorsVector,
+            [_tensor(builder, n, t, place.get(n, 0)) for n, t in enumerate(tensors)],
+        ),
+        _offsets(
+            builder,
+            tflite.SubGraphStartOperatorsVector,
+            [_operator(builder, n, op) for n, op in enumerate(ops)],
+        ),
+        _numbers(builder, inputs, "<i4"),
+        _numbers(builder, outputs, "<i4"),
+    ]
+    tflite.SubGraphStart(builder)
+    tflite.SubGraphAddTensors(builder, parts[0])
+    tflite.SubGraphAddOperators(builder, parts[1])
+    tflite.SubGraphAddInputs(builder, parts[2])
+    tflite.SubGraphAddOutputs(builder, parts[3])
+    subgraph = tflite.SubGraphEnd(builder)
+    metadata = []
+    if plan is not None:
+        name = builder.CreateString("OfflineMemoryAllocation")
+        tflite.MetadataStart(builder)
+        tflite.MetadataAddName(builder, name)
+        tflite.MetadataAddBuffer(builder, len(stored) - 1)
+        metadata.append(tflite.MetadataEnd(builder))
+    lists = [
+        _offsets(
+            builder,
+            tflite.ModelStartOperatorCodesVector,
+            [_code(builder, op) for op in ops],
+        ),
+        _offsets(builder, tflite.ModelStartSubgraphsVector, [subgraph] * subgraphs),
+        _offsets(builder, tflite.ModelStartBuffersVector, buffers),
+        _offsets(builder, tflite.ModelStartMetadataVector, metadata),
+    ]
+    description = builder.CreateString("by hand")
+    tflite.ModelStart(builder)
+    tflite.ModelAddVersion(builder, 3)
+    tflite.ModelAddOperatorCodes(builder, lists[0])
+    tflite.ModelAddSubgraphs(builder, lists[1])
+    tflite.ModelAddBuffers(builder, lists[2])
+    tflite.ModelAddMetadata(builder, lists[3])
+    tflite.ModelAddDescription(builder, description)
+    builder.Finish(tflite.ModelEnd(builder), b"TFL3")
+    return bytes(builder.Output())

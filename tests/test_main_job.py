@@ -1,0 +1,202 @@
+"""The whole job on a space small enough for a test: real data, training, export and runtime."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinynas.deploy.verify import runtime_available
+
+SPACE = """
+name: mini
+stem: {kernel: 3, stride: 2, channels: 8}
+stages:
+  - {channels: 8, stride: 1, depth: [1], kernel: [3], expansion: [1]}
+  - {channels: 16, stride: 2, depth: [1, 2], kernel: [3, 5], expansion: [2, 3]}
+width_multipliers: [0.5, 1.0]
+resolutions: [8, 12]
+"""
+CONFIG = """
+target: {sram: 32k, flash: 32k}
+data: {max_train_images: 200, max_val_images: 100}
+space: mini.yaml
+train: {epochs: 4}
+search: {evaluations: 6, population: 3}
+finetune: {epochs: 1}
+quantize: {calibration_images: 32}
+threads: 1
+"""
+
+
+def setup(folder: Path) -> None:
+    (folder / "mini.yaml").write_text(SPACE)
+    (folder / "mini-config.yaml").write_text(CONFIG)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "tinynas", "search", *arguments]
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), cwd=folder, capture_output=True, text=True, timeout=280
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A finished run: its folder, and the line of JSON that it printed."""
+    folder = tmp_path_factory.mktemp("job")
+    setup(folder)
+    answer = run(folder, "--config", "mini-config.yaml", "--out", "run", "--json")
+    assert answer.returncode == 0, answer.stderr
+    return folder, json.loads(answer.stdout.splitlines()[-1])
+
+
+def test_the_line_of_json_says_what_was_predicted_and_measured(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, line = finished
+    model = Path(line["model"])
+    assert model == folder / "run" / "6_model.tflite" and line["run_dir"] == str(folder / "run")
+    predicted, measured = line["predicted"], line["measured"]
+    assert model.stat().st_size == predicted["flash_bytes"] == measured["file_bytes"] <= 32_768
+    assert predicted["sram_head_bytes"] < predicted["sram_bytes"] <= 32_768
+    assert predicted["macs"] > 0 and predicted["latency_ms"] > 0
+    if runtime_available():
+        assert measured["sram_head_bytes"] == predicted["sram_head_bytes"]
+    assert 0.1 < measured["accuracy_int8"] <= 1 and 0.1 < measured["accuracy_float"] <= 1
+    assert set(line["seconds"]) == {"shrink", "supernet", "search", "deploy"}
+
+
+def test_the_run_directory_has_every_stage(finished: tuple[Path, dict[str, Any]]) -> None:
+    folder, line = finished
+    names = {path.name for path in (folder / "run").iterdir()}
+    assert {
+        "config.yaml",
+        "1_budget.json",
+        "2_shrink.csv",
+        "2_space.yaml",
+        "3_supernet.pt",
+        "4_candidates.csv",
+        "4_front.csv",
+        "5_subnet.pt",
+        "6_model.tflite",
+        "6_model.cc",
+        "6_model.h",
+        "6_model.md",
+        "6_vectors.npz",
+        "7_verify.json",
+        "log.jsonl",
+        "stages.json",
+    } <= names
+    assert not [name for name in names if name.endswith(".tmp")]
+    report = json.loads((folder / "run" / "7_verify.json").read_text())
+    assert report["arch"] == line["arch"]
+    assert report["bit_exact"] is (True if runtime_available() else None)
+
+
+def test_the_test_vectors_are_what_the_runtime_answers(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    if not runtime_available():
+        pytest.skip("no tflite-micro on this platform")
+    from tinynas.deploy.verify import run_int8
+
+    folder, line = finished
+    with np.load(folder / "run" / "6_vectors.npz", allow_pickle=False) as vectors:
+        assert len(vectors["inputs"]) == 8
+        answers = run_int8(Path(line["model"]).read_bytes(), vectors["inputs"])
+        assert (answers == vectors["outputs"]).all()
+
+
+def test_a_finished_run_resumed_prints_its_result_again(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, line = finished
+    before = (folder / "run" / "6_model.tflite").stat().st_mtime_ns
+    answer = run(folder, "--resume", "run", "--json")
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout.splitlines()[-1]) == line
+    assert (folder / "run" / "6_model.tflite").stat().st_mtime_ns == before
+
+
+def test_a_used_run_directory_is_refused(finished: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = finished
+    answer = run(folder, "--config", "mini-config.yaml", "--out", "run")
+    assert answer.returncode == 2 and "go on with it by --resume" in answer.stderr
+
+
+def test_verify_agrees_with_the_run(finished: tuple[Path, dict[str, Any]]) -> None:
+    folder, line = finished
+    sram = line["predicted"]["sram_bytes"]
+
+    def verify(sram_bytes: int) -> subprocess.CompletedProcess[str]:
+        arguments = [line["model"], "--sram", str(sram_bytes), "--flash", "32k", "--json"]
+        return subprocess.run(
+            [sys.executable, "-m", "tinynas", "verify", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    inside, outside = verify(sram), verify(sram - 16)
+    assert inside.returncode == 0, inside.stderr
+    assert json.loads(inside.stdout)["predicted"]["sram_bytes"] == sram
+    assert outside.returncode == 1 and json.loads(outside.stdout)["holds"] is False
+
+
+def test_a_run_killed_while_training_ends_with_the_same_bytes(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, line = finished
+    checkpoint = folder / "killed" / "3_supernet.pt"
+    process = subprocess.Popen(
+        command("--config", "mini-config.yaml", "--out", "killed", "--quiet"),
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not checkpoint.exists():  # written after the first epoch
+        assert process.poll() is None
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / "killed" / "6_model.tflite").exists()
+    answer = run(folder, "--resume", "killed", "--json")
+    assert answer.returncode == 0, answer.stderr
+    model = (folder / "killed" / "6_model.tflite").read_bytes()
+    assert model == Path(line["model"]).read_bytes()
+
+
+def test_without_the_runtime_the_run_ends_with_the_simulation(tmp_path: Path) -> None:
+    """A stand-in `find_spec` hides the package, as on a platform that has no wheel of it."""
+    setup(tmp_path)
+    script = (
+        "import importlib.util, sys\n"
+        "real = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *a: "
+        "None if name == 'tflite_micro' else real(name, *a)\n"
+        "sys.modules['tflite_micro'] = None\n"
+        "from tinynas.cli import main\n"
+        "main()\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script, *command()[3:], "--config", "mini-config.yaml", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert answer.returncode == 0, answer.stderr
+    line = json.loads(answer.stdout.splitlines()[-1])
+    assert line["executed_by"] is None and line["measured"]["sram_head_bytes"] is None
+    assert "The runtime has not executed this model" in answer.stderr
+    assert 0.1 < line["measured"]["accuracy_int8"] <= 1

@@ -1,0 +1,156 @@
+import csv
+import io
+import re
+
+import numpy as np
+import pytest
+
+from tinynas.budget import Budget
+from tinynas.cost.bins import Count
+from tinynas.errors import InfeasibleError
+from tinynas.shrink import CSV_COLUMNS, Row, Task, choose, compile_task, shrink, to_csv
+from tinynas.space.arch import decode, smallest
+from tinynas.space.spec import SearchSpace, Stage, Stem, find_space
+
+SPACE = SearchSpace(
+    name="tiny",
+    stem=Stem(kernel=3, stride=2, channels=8),
+    stages=(
+        Stage(channels=8, stride=1, depth=(1,), kernel=(3,), expansion=(1,)),
+        Stage(channels=16, stride=2, depth=(1, 2), kernel=(3, 5), expansion=(2, 4)),
+        Stage(channels=24, stride=2, depth=(1, 2), kernel=(3, 5), expansion=(2, 4)),
+    ),
+    width_multipliers=(0.5, 1.0, 2.0),
+    resolutions=(16, 24, 32),
+)
+TASK = Task(classes=4, channels=1, kernels="cmsis-nn-dsp", latency=lambda graph, op: 10.0)
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def row(mean: float, count: float, resolution: int = 32, width: float = 1.0) -> Row:
+    return Row(
+        width=width,
+        resolution=resolution,
+        subnets=10**6,
+        count=Count(
+            lower=count,
+            estimate=count,
+            upper=count,
+            mean_macs=mean,
+            mean_macs_sure=mean,
+            mean_macs_possible=mean,
+            max_macs=mean,
+            exact=True,
+        ),
+    )
+
+
+def brute_force(budget: Budget, width: float, resolution: int) -> tuple[int, float]:
+    """Count and mean MACs by enumerating all subnets of SPACE."""
+    from itertools import product
+
+    from tinynas.space.arch import gene_sizes
+
+    table = compile_task(SPACE, TASK, width, resolution)
+    every = np.array(list(product(*(range(n) for n in gene_sizes(SPACE)))))
+    archs = {decode(SPACE, g, width=width, resolution=resolution): tuple(g) for g in every}
+    costs = table.evaluate(np.array(list(archs.values())))
+    inside = (costs.sram_bytes <= budget.sram_bytes) & (costs.flash_bytes <= budget.flash_bytes)
+    assert len(archs) == SPACE.subnets()
+    return int(inside.sum()), float(costs.macs[inside].mean()) if inside.any() else 0.0
+
+
+@pytest.mark.parametrize("sram,flash", [(12_000, 14_000), (20_000, 40_000), (10**6, 10**6)])
+def test_the_chosen_space_has_the_largest_mean_macs_by_brute_force(sram: int, flash: int) -> None:
+    budget = Budget(sram_bytes=sram, flash_bytes=flash)
+    shrunk = shrink(SPACE, budget, TASK, rng=rng())
+    truth = {
+        (r.width, r.resolution): brute_force(budget, r.width, r.resolution) for r in shrunk.rows
+    }
+    for found in shrunk.rows:
+        count, mean = truth[found.width, found.resolution]
+        assert found.count.estimate == count
+        assert found.count.mean_macs == pytest.approx(mean)
+    best = max(truth, key=lambda key: truth[key][1])
+    assert (shrunk.chosen.width, shrunk.chosen.resolution) == best
+
+
+def test_spaces_with_too_few_subnets_to_search_are_passed_over() -> None:
+    rare, common = row(9e6, 3), row(5e6, 50_000)
+    assert choose([rare, common]) is common
+    assert choose([rare, row(1e6, 2)]) is rare
+
+
+def test_equal_spaces_go_to_the_smaller_resolution_then_the_larger_width() -> None:
+    small, large = row(5e6, 10**5, resolution=16), row(5e6, 10**5, resolution=32)
+    assert choose([large, small]) is small
+    wide, narrow = row(5e6, 10**5, width=1.0), row(5e6, 10**5, width=0.5)
+    assert choose([narrow, wide]) is wide
+
+
+def test_the_csv_has_every_space_and_marks_the_chosen_one() -> None:
+    shrunk = shrink(SPACE, Budget(sram_bytes=20_000, flash_bytes=40_000), TASK, rng=rng())
+    rows = list(csv.DictReader(io.StringIO(to_csv(shrunk))))
+    assert tuple(rows[0]) == CSV_COLUMNS and len(rows) == 9
+    chosen = [r for r in rows if r["chosen"] == "1"]
+    assert [(float(r["width"]), int(r["resolution"])) for r in chosen] == [
+        (shrunk.chosen.width, shrunk.chosen.resolution)
+    ]
+
+
+def test_the_sampled_rule_estimates_the_share_that_counting_gives() -> None:
+    budget = Budget(sram_bytes=20_000, flash_bytes=40_000)
+    exact = shrink(SPACE, budget, TASK, rng=rng())
+    sampled = shrink(SPACE, budget, TASK, method="sampled", rng=rng())
+    for a, b in zip(exact.rows, sampled.rows, strict=True):
+        # Four standard errors of a share among 1,000 samples.
+        assert abs(a.share - b.share) <= 4 * np.sqrt(a.share * (1 - a.share) / 1000) + 1e-9
+
+
+def suggested(message: str, flag: str) -> int:
+    match = re.search(rf"{flag} (\d+)", message)
+    assert match, message
+    return int(match[1])
+
+
+def test_what_an_impossible_budget_suggests_is_exactly_enough() -> None:
+    with pytest.raises(InfeasibleError) as caught:
+        shrink(SPACE, Budget(sram_bytes=2048, flash_bytes=10**6), TASK, rng=rng())
+    message = str(caught.value)
+    needed = suggested(message, "--sram")
+    arch = smallest(SPACE, width=0.5, resolution=16)
+    assert message.startswith(
+        "no subnet of tiny fits SRAM 2,048 bytes (2.0 KiB), flash 1,000,000 bytes"
+    )
+    assert f"resolution {arch.resolution}" in message and "peak at operator" in message
+    assert shrink(SPACE, Budget(sram_bytes=needed, flash_bytes=10**6), TASK, rng=rng())
+    with pytest.raises(InfeasibleError):
+        shrink(SPACE, Budget(sram_bytes=needed - 1, flash_bytes=10**6), TASK, rng=rng())
+
+
+def test_an_impossible_flash_budget_suggests_flash() -> None:
+    with pytest.raises(InfeasibleError) as caught:
+        shrink(SPACE, Budget(sram_bytes=10**6, flash_bytes=3000), TASK, rng=rng())
+    needed = suggested(str(caught.value), "--flash")
+    assert shrink(SPACE, Budget(sram_bytes=10**6, flash_bytes=needed), TASK, rng=rng())
+
+
+def test_an_impossible_latency_suggests_latency() -> None:
+    budget = Budget(sram_bytes=10**6, flash_bytes=10**6, latency_ms=0.01)
+    with pytest.raises(InfeasibleError, match=r"--latency 0\.1\d*ms"):
+        shrink(SPACE, budget, TASK, rng=rng())
+
+
+def test_where_no_single_change_helps_it_says_so() -> None:
+    with pytest.raises(InfeasibleError, match="none alone: loosen several limits at once"):
+        shrink(SPACE, Budget(sram_bytes=64, flash_bytes=64), TASK, rng=rng())
+
+
+def test_a_smaller_resolution_is_named_where_it_would_help() -> None:
+    space = find_space("mcunet")
+    task = Task(classes=10, channels=3, kernels="reference", latency=lambda graph, op: 1.0)
+    with pytest.raises(InfeasibleError, match="a space with a resolution of 24 pixels"):
+        shrink(space, Budget(sram_bytes=24_576, flash_bytes=2**20), task, rng=rng())

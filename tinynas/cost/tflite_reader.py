@@ -1,0 +1,358 @@
+"""Any .tflite file (TFLite schema version 3) as a graph, whoever wrote it.
+
+The file may be damaged or hostile: nothing in it is believed before it has been compared with the
+file's length, and no more is read than LARGEST_LIST and MOST_ITEMS allow, because a small file
+can refer to the same long list from many places.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tinynas.errors import ModelFileError
+from tinynas.graph import ITEM_BYTES, Activation, Graph, Op, Padding, Tensor
+
+IDENTIFIER = b"TFL3"
+PLAN_METADATA = b"OfflineMemoryAllocation"
+NOT_PLANNED = -1
+
+# The largest models published for microcontrollers have some hundreds of operators.
+LARGEST_LIST = 5_000
+LARGEST_RANK = 16
+# Numbers and characters that are copied out of one file; the data of constants is not.
+MOST_ITEMS = 4_000_000
+# What flatbuffers' accessors raise when an offset or a length leads out of the file.
+DAMAGE = (struct.error, TypeError, IndexError, ValueError, OverflowError, AttributeError)
+
+PADDINGS: dict[int, Padding] = {0: "SAME", 1: "VALID"}
+ACTIVATIONS: dict[int, Activation | None] = {0: None, 1: "RELU", 3: "RELU6"}
+CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
+POOLS = ("AVERAGE_POOL_2D", "MAX_POOL_2D", "L2_POOL_2D")
+# Kinds whose options an Op has: least number of inputs, least rank of them and of the output,
+# and the table of options.
+OPTIONS = {
+    **{kind: (1, 4, "Pool2DOptions") for kind in POOLS},
+    "CONV_2D": (2, 4, "Conv2DOptions"),
+    "DEPTHWISE_CONV_2D": (2, 4, "DepthwiseConv2DOptions"),
+    "FULLY_CONNECTED": (2, 1, "FullyConnectedOptions"),
+    "ADD": (2, 0, "AddOptions"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFile:
+    """A .tflite file: its graph, its memory plan, and the description it carries.
+
+    `offsets` are arena offsets in bytes of activations by tensor number, as the file's plan gives
+    them; none without a plan. `beyond` names what the file uses that a Graph cannot express and
+    that takes memory in TFLM: no rule that reads only the Graph can know of it.
+    """
+
+    graph: Graph
+    offsets: dict[int, int]
+    description: str
+    beyond: tuple[str, ...]
+
+
+def read_tflite(content: bytes) -> ModelFile:
+    """The model in the bytes of a .tflite file.
+
+    Raises ModelFileError, with a sentence on what is wrong, for anything else and for a model
+    that a Graph cannot hold: one of several subgraphs, or with tensors of other types than
+    tinynas.graph.ITEM_BYTES.
+    """
+    if content[4:8] != IDENTIFIER:
+        raise ModelFileError("this is not a .tflite file: its bytes 4 to 7 are not 'TFL3'")
+    try:
+        return _Reader(content).model()
+    except DAMAGE:
+        raise _damaged("something it refers to lies outside of it") from None
+
+
+def _damaged(what: str) -> ModelFileError:
+    return ModelFileError(f"this .tflite file is damaged or cut off: {what}")
+
+
+def _unknown(what: str, known: Sequence[object]) -> ModelFileError:
+    return ModelFileError(f"{what}, which is not known; known: {', '.join(map(str, known))}")
+
+
+def _names(constants: type) -> dict[int, str]:
+    """Names by number of a generated class of constants."""
+    return {value: name for name, value in vars(constants).items() if isinstance(value, int)}
+
+
+def _check_order(graph: Graph) -> None:
+    """ModelFileError unless tensors are written once, before they are read, and no constants."""
+    writers = {t: op for op in graph.ops for t in op.outputs}
+    written = set(graph.inputs)
+    for op in graph.ops:
+        early = [t for t in graph.activations(op) if t in writers and t not in written]
+        if early:
+            raise _damaged(
+                f"operator {op.name} reads tensor {early[0]} before {writers[early[0]].name} "
+                "writes it"
+            )
+        for t in op.outputs:
+            if t in written or graph.tensors[t].constant:
+                raise _damaged(f"operator {op.name} writes tensor {t}, which has content already")
+            written.add(t)
+
+
+def _has_idle_tensors(graph: Graph) -> bool:
+    """Whether there are constants that nothing reads, or other tensors that nothing writes.
+
+    TFLM keeps records of the former and, unlike Graph.lifetimes, places the latter in the arena.
+    """
+    read = {t for op in graph.ops for t in op.inputs}
+    written = {*graph.inputs, *(t for op in graph.ops for t in op.outputs)}
+    return any(
+        t not in (read if tensor.constant else written) for t, tensor in enumerate(graph.tensors)
+    )
+
+
+class _Reader:
+    """Reads the tables of one file and counts what it copies out of it."""
+
+    def __init__(self, content: bytes) -> None:
+        import tflite
+
+        self.tflite = tflite
+        self.kinds, self.types = _names(tflite.BuiltinOperator), _names(tflite.TensorType)
+        self.root = tflite.Model.GetRootAs(content)
+        self.items_left = MOST_ITEMS
+
+    def model(self) -> ModelFile:
+        """The whole file."""
+        if self.root.Version() != 3:
+            raise _unknown(f"this .tflite file has schema version {self.root.Version()}", [3])
+        if self.root.SubgraphsLength() != 1:
+            raise ModelFileError(
+                f"this .tflite file has {self.root.SubgraphsLength():,} subgraphs; only models of "
+                "one subgraph, without control flow, can be read"
+            )
+        subgraph = self.root.Subgraphs(0)
+        buffers = self.tables(self.root, "Buffers")
+        sizes = [self.data_bytes(buffer) for buffer in buffers]
+        tables = self.tables(subgraph, "Tensors")
+        graph = self.graph(subgraph, tuple(self.tensor(n, t, sizes) for n, t in enumerate(tables)))
+        operators = self.tables(subgraph, "Operators")
+        return ModelFile(
+            graph=graph,
+            offsets=self.offsets(graph, buffers),
+            description=self.text(self.root.Description()),
+            beyond=tuple(dict.fromkeys(self.beyond(graph, tables, operators))),
+        )
+
+    def graph(self, subgraph: Any, tensors: tuple[Tensor, ...]) -> Graph:
+        """The subgraph as a Graph whose tensors and operators agree with each other."""
+        kinds = [self.kind(code) for code in self.tables(self.root, "OperatorCodes")]
+        graph = Graph(
+            name=self.text(subgraph.Name()),
+            tensors=tensors,
+            ops=tuple(
+                self.op(step, table, kinds, tensors)
+                for step, table in enumerate(self.tables(subgraph, "Operators"))
+            ),
+            inputs=self.references(subgraph, "Inputs", tensors, "the graph"),
+            outputs=self.references(subgraph, "Outputs", tensors, "the graph"),
+        )
+        if not graph.ops or not graph.outputs:
+            raise ModelFileError("this .tflite file has no operators or no output: nothing to run")
+        if any(tensors[t].constant for t in graph.inputs):
+            raise _damaged("an input of its graph is a constant")
+        _check_order(graph)
+        return graph
+
+    def count(self, items: int) -> None:
+        """Note that so many numbers or characters are going to be copied."""
+        self.items_left -= items
+        if self.items_left < 0:
+            raise ModelFileError(
+                f"this .tflite file has more than {MOST_ITEMS:,} numbers and letters beside its "
+                "weights, more than can be read"
+            )
+
+    def text(self, data: bytes | None) -> str:
+        """A string of the file; "" where there is none."""
+        self.count(len(data or b""))
+        return (data or b"").decode(errors="replace")
+
+    def tables(self, owner: Any, field: str) -> list[Any]:
+        """The tables in a list of the schema."""
+        length = getattr(owner, f"{field}Length")()
+        if length > LARGEST_LIST:
+            raise ModelFileError(
+                f"this .tflite file has a list of {length:,} {field.lower()}; "
+                f"at most {LARGEST_LIST:,} can be read"
+            )
+        return [getattr(owner, field)(index) for index in range(length)]
+
+    def length(self, owner: Any, field: str) -> int:
+        """Length of a list of numbers, all of them inside the file; 0 where there is none."""
+        none = getattr(owner, f"{field}IsNone")()
+        return 0 if none else len(getattr(owner, f"{field}AsNumpy")())
+
+    def numbers(self, owner: Any, field: str) -> tuple[int, ...]:
+        """The numbers in a list of the schema."""
+        length = self.length(owner, field)
+        self.count(length)
+        return tuple(getattr(owner, f"{field}AsNumpy")().tolist()) if length else ()
+
+    def references(
+        self, owner: Any, field: str, tensors: Sequence[Tensor], who: str, lowest: int = 0
+    ) -> tuple[int, ...]:
+        """Numbers of tensors, each from `lowest` to that of the last tensor."""
+        found = self.numbers(owner, field)
+        if found and not lowest <= min(found) <= max(found) < len(tensors):
+            wrong = next(t for t in found if not lowest <= t < len(tensors))
+            raise _damaged(f"{who} refers to tensor {wrong}, but there are {len(tensors)}")
+        return found
+
+    def data_bytes(self, buffer: Any) -> int:
+        """Length of a buffer's data; 0 for none."""
+        if buffer.Offset() > 1:  # 0 and 1 stand for none, as schema.fbs says
+            raise ModelFileError(
+                "this .tflite file keeps weights behind its tables, which TFLM cannot read"
+            )
+        return self.length(buffer, "Data")
+
+    def kind(self, code: Any) -> str:
+        """TFLite's name of an operator code; "CUSTOM:" and the name of a custom operator."""
+        number = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
+        if number not in self.kinds:
+            raise _unknown(f"operator code {number}", [f"0 to {max(self.kinds)}"])
+        name = self.kinds[number]
+        return f"{name}:{self.text(code.CustomCode())}" if name == "CUSTOM" else name
+
+    def tensor(self, number: int, table: Any, sizes: Sequence[int]) -> Tensor:
+        """A tensor whose type is known and whose data, if any, is as long as its shape says."""
+        shape, buffer = self.numbers(table, "Shape"), table.Buffer()
+        if len(shape) > LARGEST_RANK or min(shape, default=0) < 0:
+            raise _damaged(
+                f"tensor {number} has the impossible shape {list(shape[:LARGEST_RANK])}"
+            )
+        if buffer >= len(sizes):
+            raise _damaged(f"tensor {number} has buffer {buffer}, but there are {len(sizes)}")
+        dtype = self.types.get(table.Type(), f"number {table.Type()}").lower()
+        if dtype not in ITEM_BYTES:
+            raise _unknown(f"tensor {number} has type {dtype}", list(ITEM_BYTES))
+        constant = sizes[buffer] > 0
+        tensor = Tensor(name=self.text(table.Name()), shape=shape, dtype=dtype, constant=constant)
+        if constant and sizes[buffer] != tensor.size_bytes and table.Sparsity() is None:
+            raise _damaged(
+                f"tensor {number} of shape {list(shape)} takes {tensor.size_bytes} bytes, "
+                f"but its data has {sizes[buffer]}"
+            )
+        return tensor
+
+    def op(self, step: int, table: Any, kinds: Sequence[str], tensors: Sequence[Tensor]) -> Op:
+        """An operator; -1 among its inputs is an optional one left out."""
+        code = table.OpcodeIndex()
+        if code >= len(kinds):
+            raise _damaged(f"operator {step} has code {code}, but there are {len(kinds)}")
+        name = f"{kinds[code]} {step}"
+        op = Op(
+            name=name,
+            kind=kinds[code],
+            inputs=self.references(table, "Inputs", tensors, name, lowest=-1),
+            outputs=self.references(table, "Outputs", tensors, name),
+        )
+        if op.kind not in OPTIONS:
+            return op
+        least, rank, _ = OPTIONS[op.kind]
+        used = [*op.inputs[:least], *op.outputs]
+        if len(op.inputs) < least or len(op.outputs) != 1 or min(used) < 0:
+            raise _damaged(f"operator {name} needs {least} inputs and one output")
+        if any(len(tensors[t].shape) < rank for t in used):
+            raise _damaged(f"operator {name} needs tensors of {rank} dimensions")
+        return self.with_options(op, table, tensors)
+
+    def options(self, op: Op, table: Any) -> Any:
+        """The operator's table of options; None where it has none."""
+        union, name = table.BuiltinOptions(), OPTIONS[op.kind][2]
+        if union is None:
+            return None
+        if table.BuiltinOptionsType() != getattr(self.tflite.BuiltinOptions, name):
+            raise _damaged(f"operator {op.name} has the options of another kind")
+        options = getattr(self.tflite, name)()
+        options.Init(union.Bytes, union.Pos)
+        return options
+
+    def with_options(self, op: Op, table: Any, tensors: Sequence[Tensor]) -> Op:
+        """The operator with what an Op holds of its options."""
+        options = self.options(op, table)
+        if options is None:
+            if op.kind in CONVOLUTIONS + POOLS:
+                raise _damaged(f"operator {op.name} has no options")
+            return op
+        activation = options.FusedActivationFunction()
+        if activation not in ACTIVATIONS:
+            raise _unknown(
+                f"operator {op.name} has activation {activation}",
+                [f"{number} ({name or 'none'})" for number, name in ACTIVATIONS.items()],
+            )
+        op = replace(op, activation=ACTIVATIONS[activation])
+        if op.kind not in CONVOLUTIONS + POOLS:
+            return op
+        stride = (options.StrideH(), options.StrideW())
+        if op.kind in POOLS:
+            kernel = (options.FilterHeight(), options.FilterWidth())
+        else:
+            kernel = (tensors[op.inputs[1]].shape[1], tensors[op.inputs[1]].shape[2])
+        if min(*stride, *kernel) < 1 or options.Padding() not in PADDINGS:
+            raise _damaged(f"operator {op.name} has an impossible stride, kernel or padding")
+        return replace(op, kernel=kernel, stride=stride, padding=PADDINGS[options.Padding()])
+
+    def offsets(self, graph: Graph, buffers: Sequence[Any]) -> dict[int, int]:
+        """TFLM's offline memory plan (tensorflow/lite/micro/docs/memory_management.md).
+
+        Version, subgraph, number of tensors, then an offset for each, -1 where TFLM is to choose.
+        """
+        metadata = self.tables(self.root, "Metadata")
+        plans = [entry.Buffer() for entry in metadata if entry.Name() == PLAN_METADATA]
+        if not plans:
+            return {}
+        if len(plans) > 1 or plans[0] >= len(buffers):
+            raise _damaged("its memory plan is not one buffer")
+        if not self.length(buffers[plans[0]], "Data"):
+            raise _damaged("its memory plan is empty")
+        data = buffers[plans[0]].DataAsNumpy().tobytes()
+        content = struct.unpack(f"<{len(data) // 4}i", data)
+        offsets = content[3:]
+        if content[1:3] != (0, len(graph.tensors)) or len(offsets) != len(graph.tensors):
+            raise _damaged(
+                f"its memory plan must have one offset for each of {len(graph.tensors)} tensors"
+            )
+        if min(offsets) < NOT_PLANNED:
+            raise _damaged(f"its memory plan has the impossible offset {min(offsets)}")
+        placed = enumerate(zip(offsets, graph.tensors, strict=True))
+        return {t: o for t, (o, tensor) in placed if o != NOT_PLANNED and not tensor.constant}
+
+    def beyond(
+        self, graph: Graph, tables: Sequence[Any], operators: Sequence[Any]
+    ) -> Iterator[str]:
+        """What the file uses that a Graph does not show."""
+        if _has_idle_tensors(graph):
+            yield "tensors that no operator writes or reads"
+        if any(table.IsVariable() for table in tables):
+            yield "variables"
+        scales = [self.scales(table) for table in tables]
+        for op, operator in zip(graph.ops, operators, strict=True):
+            if op.kind == "FULLY_CONNECTED" and scales[op.inputs[1]] > 1:
+                yield "FULLY_CONNECTED with one scale per channel"
+            if op.kind in CONVOLUTIONS:
+                options = self.options(op, operator)
+                if max(options.DilationHFactor(), options.DilationWFactor()) > 1:
+                    yield f"{op.kind} with dilation"
+
+    def scales(self, table: Any) -> int:
+        """How many scales a tensor has; they and its zero points lie inside the file."""
+        quantization = table.Quantization()
+        if quantization is None:
+            return 0
+        self.length(quantization, "ZeroPoint")
+        return self.length(quantization, "Scale")
