@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -85,14 +86,15 @@ def part_root(module: str) -> str:
     return module.split(".")[0]
 
 
-def edges() -> set[tuple[str, str]]:
+@cache
+def edges() -> frozenset[tuple[str, str]]:
     """(importing part, imported part) of all imports between parts."""
     found = {
         (part_of(module), part_of(imported))
         for module, path in modules()
         for imported in imports(path)
     }
-    return {(user, used) for user, used in found if user != used and used not in FOUNDATION}
+    return frozenset(edge for edge in found if edge[0] != edge[1] and edge[1] not in FOUNDATION)
 
 
 def test_every_part_has_its_place() -> None:

@@ -106,9 +106,7 @@ def test_shrink_prints_its_choice_as_json_and_writes_the_table(tmp_path: Path) -
     rows = (tmp_path / "table.csv").read_text().splitlines()
     assert len(rows) == 1 + 99
     marked = [row.split(",") for row in rows[1:] if row.split(",")[2] == "1"]
-    assert [(float(r[0]), int(r[1])) for r in marked] == [
-        (chosen["width"], chosen["resolution"])
-    ]
+    assert [(float(r[0]), int(r[1])) for r in marked] == [(chosen["width"], chosen["resolution"])]
 
 
 def test_spaces_lists_the_number_of_subnets() -> None:

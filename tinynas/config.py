@@ -17,6 +17,9 @@ from tinynas.search.loop import SearchSettings
 from tinynas.shrink import Method
 from tinynas.space.spec import explain
 from tinynas.supernet.settings import FinetuneSettings, TrainSettings
+from tinynas.yaml_file import read_mapping
+
+EXAMPLE = "of settings, such as seed: 1"
 
 
 def _size(value: object) -> object:
@@ -119,7 +122,7 @@ def usable_cores() -> int:
 
 def read_config(path: Path) -> Config:
     """The configuration of a YAML file; UsageError names file, key and rule if it breaks one."""
-    return build_config(_read_mapping(path), {}, str(path))
+    return build_config(read_mapping(path, EXAMPLE), {}, str(path))
 
 
 def build_config(content: dict[str, Any], flags: dict[str, Any], name: str) -> Config:
@@ -135,7 +138,7 @@ def build_config(content: dict[str, Any], flags: dict[str, Any], name: str) -> C
 
 def config_from(path: Path | None, flags: dict[str, Any]) -> Config:
     """The configuration of an optional file and flags over it."""
-    content = _read_mapping(path) if path else {}
+    content = read_mapping(path, EXAMPLE) if path else {}
     return build_config(content, flags, str(path) if path else "command line")
 
 
@@ -148,16 +151,3 @@ def _overlay(content: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
         elif value is not None:
             merged[key] = value
     return merged
-
-
-def _read_mapping(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{path} cannot be read as YAML: {reason}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UsageError(f"{path} must hold a mapping of settings, such as seed: 1")
-    return content

@@ -9,12 +9,13 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from tinynas.budget import KIB, format_bytes
+from tinynas.budget import format_bytes
 from tinynas.data.dataset import DataInfo
 from tinynas.search.front import Candidate, pareto_front
 from tinynas.shrink import Row, Shrunk
@@ -165,7 +166,7 @@ class Console:
         """The final table, where everything is, and what to type next."""
         self.out.print()
         self.out.print(result_table(report))
-        for line in remarks(report):
+        for line in (*sources(report), "", *remarks(report)):
             self.out.print(Text(line))
         spent = ", ".join(f"{stage} {s:.0f} s" for stage, s in seconds.items())
         self.say(f"Time: {spent}")
@@ -210,63 +211,46 @@ def _space_cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _kib(size_bytes: int | None) -> str:
-    return "-" if size_bytes is None else f"{size_bytes:,} ({size_bytes / KIB:.1f} KiB)"
+def _bytes(size_bytes: int | None) -> str:
+    return "-" if size_bytes is None else f"{size_bytes:,}"
 
 
 def result_table(report: dict[str, Any]) -> Table:
-    """Predicted beside measured, each in its own column, with the limit and the source."""
+    """Predicted beside measured, each in a column of its own, with the limit."""
     predicted, measured, budget = report["predicted"], report["measured"], report["budget"]
-    table = Table(title="Result", title_justify="left", title_style="bold")
-    for name in ("", "predicted", "measured", "limit", "where the numbers come from"):
-        table.add_column(name, overflow="fold")
-    runtime = report["executed_by"] or "not executed: no runtime for this host"
+    table = Table(title="Result", title_justify="left", title_style="bold", box=SIMPLE)
+    table.add_column("")
+    for name in ("predicted", "measured", "limit"):
+        table.add_column(name, justify="right")
     table.add_row(
-        "SRAM: arena to reserve, bytes",
-        _kib(predicted["sram_bytes"]),
-        "-",
-        _kib(budget["sram_bytes"]),
-        f"memory plan + TFLM's 32-bit records, {report['runtime']}",
+        "SRAM, arena, bytes (1)", _bytes(predicted["sram_bytes"]), "-", _bytes(budget["sram_bytes"])
     )
-    table.add_row(
-        "  of it the head, bytes",
-        _kib(predicted["sram_head_bytes"]),
-        _kib(measured["sram_head_bytes"]),
-        "",
-        f"reference kernels; {runtime}",
-    )
-    table.add_row(
-        "flash: model file, bytes",
-        _kib(predicted["flash_bytes"]),
-        _kib(measured["file_bytes"]),
-        _kib(budget["flash_bytes"]),
-        "the file",
-    )
-    limit = budget["latency_ms"]
-    table.add_row(
-        f"latency on {report['mcu']}, ms",
-        f"{predicted['latency_ms']:.1f} ({report['latency_provenance']})",
-        "-",
-        "" if limit is None else f"{limit:g}",
-        f"cycles per operator in latency_models/{report['mcu']}.yaml",
-    )
-    table.add_row("MACs", f"{predicted['macs']:,}", "-", "", "the graph")
-    where = "runtime" if report["executed_by"] else "integer simulation, not the runtime"
-    table.add_row(
-        "accuracy, int8",
-        "-",
-        f"{measured['accuracy_int8']:.4f}",
-        "",
-        f"{report['test_images']:,} test images, {where}",
-    )
-    table.add_row(
-        "accuracy, float",
-        "-",
-        f"{measured['accuracy_float']:.4f}",
-        "",
-        "the same images, before quantisation",
-    )
+    head = _bytes(predicted["sram_head_bytes"]), _bytes(measured["sram_head_bytes"])
+    table.add_row("  its head, bytes (2)", *head, "")
+    file = _bytes(predicted["flash_bytes"]), _bytes(measured["file_bytes"])
+    table.add_row("flash, file, bytes (3)", *file, _bytes(budget["flash_bytes"]))
+    limit = "" if budget["latency_ms"] is None else f"{budget['latency_ms']:g}"
+    latency = f"{report['latency_provenance']} {predicted['latency_ms']:.1f}"
+    table.add_row("latency, ms (4)", latency, "-", limit)
+    table.add_row("MACs", f"{predicted['macs']:,}", "-", "")
+    table.add_row("accuracy int8 (5)", "-", f"{measured['accuracy_int8']:.4f}", "")
+    table.add_row("accuracy float (6)", "-", f"{measured['accuracy_float']:.4f}", "")
     return table
+
+
+def sources(report: dict[str, Any]) -> list[str]:
+    """Where the numbers of the table come from, by their marks."""
+    runtime = report["executed_by"]
+    where = runtime or "integer simulation: there is no runtime for this host"
+    return [
+        f"(1) to reserve on the chip: memory plan, {report['runtime']} scratch buffers and TFLM's "
+        "32-bit records, by rule",
+        f"(2) activations with reference kernels; measured by {runtime or 'nothing'}",
+        "(3) computed from the graph; measured is the length of 6_model.tflite",
+        f"(4) {report['mcu']}, cycles per operator of latency_models/{report['mcu']}.yaml",
+        f"(5) {report['test_images']:,} test images; {where}",
+        "(6) the same images before quantisation, PyTorch",
+    ]
 
 
 def remarks(report: dict[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ budget is refused before anything heavy is loaded.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from tinynas.deploy.build import Built
     from tinynas.supernet.network import Supernet
 
-# For the statistics of batch norm while searching; MCUNet takes 20 batches of 64.
-STATISTICS_IMAGES = 1280
+# For the statistics of batch norm while searching.
+STATISTICS_IMAGES = 256
 # Independent streams of random numbers, one for each stage that draws any.
 SUBSET, SHRINK, SUPERNET, TRAIN, SEARCH, FINETUNE, CALIBRATION = range(7)
 
@@ -219,7 +219,7 @@ def search_stage(
     ui: Console,
 ) -> list[Candidate]:
     """All candidates that were scored with the supernet's weights on the validation split."""
-    from tinynas.supernet.evaluate import recalibrate_and_score
+    from tinynas.supernet.evaluate import score_all
 
     ui.stage(4, "Search")
     if run.done("search"):
@@ -228,9 +228,9 @@ def search_stage(
         return candidates
     images = statistics_images(config, data)
 
-    def score(arch: Arch) -> tuple[int, int]:
-        found = recalibrate_and_score(supernet, arch, images, data.val.images, data.val.labels)
-        return found.correct, found.count
+    def score(archs: Sequence[Arch]) -> Iterator[tuple[int, int]]:
+        for found in score_all(supernet, archs, images, data.val, config.threads or 1):
+            yield found.correct, found.count
 
     with run.stage("search"), ui.candidates() as on_candidate:
         candidates = search(

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -24,10 +26,12 @@ def test_crowding_is_the_sum_of_scaled_gaps_and_infinite_at_the_ends() -> None:
     assert crowding(points).tolist() == [np.inf, 2.0, np.inf]
 
 
-def merit(arch: Arch) -> tuple[int, int]:
+def merit(archs: Sequence[Arch]) -> list[tuple[int, int]]:
     """A made-up accuracy: more blocks and larger expansions are better, 5x5 hardly."""
-    value = sum(sum(e) for e in arch.expansions) * 10 + sum(sum(k) for k in arch.kernels)
-    return value, 1000
+    return [
+        (sum(sum(e) for e in a.expansions) * 10 + sum(sum(k) for k in a.kernels), 1000)
+        for a in archs
+    ]
 
 
 def run(

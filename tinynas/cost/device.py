@@ -6,12 +6,12 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tinynas.errors import UsageError
 from tinynas.paths import data_dir
 from tinynas.space.spec import explain
+from tinynas.yaml_file import read_mapping
 
 DEFAULT_DEVICE = "stm32f746"
 # Preferred in this order: CMSIS-NN is what TFLM is built with on a Cortex-M.
@@ -166,13 +166,7 @@ def read_device(path: Path) -> Device:
 
     Raises UsageError, naming file, key and rule, for a file that cannot be read or breaks one.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{path} cannot be read as YAML: {reason}") from None
-    if not isinstance(content, dict):
-        raise UsageError(f"{path} must hold a mapping with name, core, clock_hz, ...")
+    content = read_mapping(path, "with name, core, clock_hz, ...")
     try:
         device = Device.model_validate(content)
     except ValidationError as error:

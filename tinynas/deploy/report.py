@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from tinynas.cost.latency import graph_latency_ms
 from tinynas.data.dataset import Dataset
 from tinynas.deploy.build import Built, class_accuracy, to_int8
 from tinynas.deploy.c_source import resolver_calls
+from tinynas.deploy.check import runtime_name
 from tinynas.deploy.integer import simulate
 from tinynas.deploy.verify import ArenaUse, measure_arena, run_int8, runtime_available
 from tinynas.search.front import Candidate
@@ -101,14 +101,6 @@ def describe(
         "left": what_is_left(built, target),
         "firmware": firmware(built, data),
     }
-
-
-def runtime_name() -> str:
-    """The runtime that executes models here, with its version."""
-    try:
-        return f"TensorFlow Lite Micro {version('tflite-micro')}, reference kernels"
-    except PackageNotFoundError:
-        return "TensorFlow Lite Micro, reference kernels"
 
 
 def run_in_chunks(

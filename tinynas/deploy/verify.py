@@ -62,7 +62,7 @@ def _reason(stderr: str, returncode: int) -> str:
     if returncode < 0:
         return f"it makes the runtime crash (signal {-returncode})"
     noise = ("Traceback", "  ", "[Recording")
-    lines = [line for line in stderr.splitlines() if line and not line.startswith(noise)]
+    lines = [line for line in stderr.splitlines() if line.strip() and not line.startswith(noise)]
     details = [line for line in lines if not line.startswith("RuntimeError")] or lines
     return details[-1].strip() if details else f"the runtime ended with code {returncode}"
 

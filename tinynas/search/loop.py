@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
@@ -22,9 +22,12 @@ class SearchSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     algorithm: Literal["evolution", "random"] = "evolution"
-    evaluations: int = Field(default=96, ge=1)
-    population: int = Field(default=24, ge=2)
+    evaluations: int = Field(default=64, ge=1)
+    population: int = Field(default=16, ge=2)
     mutation_probability: float = Field(default=0.1, gt=0, le=1)
+
+
+Score = Callable[[Sequence[Arch]], Iterable[tuple[int, int]]]
 
 
 class Algorithm(Protocol):
@@ -54,15 +57,16 @@ def make_algorithm(
 def search(
     sampler: FittingSampler,
     settings: SearchSettings,
-    score: Callable[[Arch], tuple[int, int]],
+    score: Score,
     *,
     rng: np.random.Generator,
     on_candidate: Callable[[Candidate, int, int], None],
 ) -> list[Candidate]:
     """All subnets scored, in order; every one fits the budget.
 
-    `score` gives (correct, count) on the validation split. `on_candidate` is told each candidate,
-    its number and how many there will be. Ends early when every fitting subnet has been scored.
+    `score` gives (correct, count) on the validation split for each of a batch, in order.
+    `on_candidate` is told each candidate, its number and how many there will be. Ends early when
+    every fitting subnet has been scored.
     """
     algorithm = make_algorithm(sampler, settings, rng)
     candidates: list[Candidate] = []
@@ -71,9 +75,12 @@ def search(
         genes = algorithm.ask()[: settings.evaluations - len(candidates)]
         if not len(genes):
             break
-        batch = []
-        for row in genes:
-            batch.append(_score(sampler.table, row, score, generation))
+        table, batch = sampler.table, []
+        archs = [
+            decode(table.space, g, width=table.width, resolution=table.resolution) for g in genes
+        ]
+        for row, (correct, count) in zip(genes, score(archs), strict=True):
+            batch.append(_candidate(table, row, correct, count, generation))
             on_candidate(batch[-1], len(candidates) + len(batch), settings.evaluations)
         algorithm.tell(batch)
         candidates += batch
@@ -81,12 +88,10 @@ def search(
     return candidates
 
 
-def _score(
-    table: CostTable, genes: Genes, score: Callable[[Arch], tuple[int, int]], generation: int
+def _candidate(
+    table: CostTable, genes: Genes, correct: int, count: int, generation: int
 ) -> Candidate:
     costs = table.evaluate(genes)
-    arch = decode(table.space, genes, width=table.width, resolution=table.resolution)
-    correct, count = score(arch)
     return Candidate(
         genes=tuple(int(gene) for gene in genes),
         correct=correct,

@@ -7,7 +7,6 @@ from math import prod
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -19,6 +18,7 @@ from pydantic import (
 
 from tinynas.errors import UsageError
 from tinynas.paths import data_dir
+from tinynas.yaml_file import read_mapping
 
 KERNELS = (1, 3, 5, 7, 9, 11)
 Choices = Annotated[tuple[int, ...], Field(min_length=1)]
@@ -156,14 +156,7 @@ def read_space(path: Path) -> SearchSpace:
 
     Raises UsageError, naming file, key and rule, for a file that cannot be read or breaks one.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        # ValueError: not UTF-8, a date that does not exist, a number of thousands of digits.
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{path} cannot be read as YAML: {reason}") from None
-    if not isinstance(content, dict):
-        raise UsageError(f"{path} must hold a mapping with name, stem, stages, ...")
+    content = read_mapping(path, "with name, stem, stages, ...")
     try:
         return SearchSpace.model_validate(content)
     except ValidationError as error:

@@ -50,4 +50,4 @@ class FinetuneSettings(FitSettings):
 
     epochs: int = Field(default=3, ge=1)
     lr: float = Field(default=1e-3, gt=0)
-    distillation: float = Field(default=0.5, ge=0, le=1)
+    distillation: float = Field(default=0.0, ge=0, le=1)
