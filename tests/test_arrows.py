@@ -17,7 +17,7 @@ PACKAGE = Path(tinynas.__file__).parent
 HEAVY = ("torch", "torchvision", "sklearn", "pandas", "tflite_micro")
 
 # Anyone may use these, and they use nothing.
-FOUNDATION = frozenset({"tinynas", "errors", "paths"})
+FOUNDATION = frozenset({"yaml_file", "tinynas", "errors", "paths"})
 CORE = frozenset({"graph", "space", "cost", "budget"})
 BELOW_THE_PIPELINE = CORE | {
     "config",
@@ -40,13 +40,13 @@ ALLOWED: dict[str, frozenset[str]] = {
     "shrink": CORE,
     "run": frozenset(),
     "data": frozenset(),
-    "supernet": frozenset({"graph", "space"}),
+    "supernet": frozenset({"graph", "space", "data"}),
     "search": CORE | {"supernet"},
     "config": CORE | {"search", "shrink", "supernet"},
     "target": CORE | {"config", "shrink"},
-    "deploy": CORE | {"data", "run", "search", "supernet", "target"},
-    "report": BELOW_THE_PIPELINE,
-    "console": BELOW_THE_PIPELINE,
+    "deploy": CORE | {"supernet"},
+    "report": CORE | {"data", "deploy", "run", "search", "supernet", "target"},
+    "console": CORE | {"data", "search", "shrink", "supernet", "target"},
     "pipeline": BELOW_THE_PIPELINE,
     "cli": BELOW_THE_PIPELINE | {"pipeline"},
     "__main__": frozenset({"cli"}),

@@ -59,9 +59,13 @@ def main() -> None:
         print(f"tinynas: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
-        print("tinynas: stopped; what was finished is kept", file=sys.stderr)
+        print("tinynas: stopped", file=sys.stderr)
         raise SystemExit(1) from None
     except BrokenPipeError:
+        raise SystemExit(1) from None
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        print(f"tinynas: {what}{error.strerror or error}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
@@ -150,9 +154,12 @@ def search(
     try:
         outcome = search_and_deploy(settings, run, ui)
     except TinynasError:
-        if not resume and not run.seconds:
+        if not resume and not run.file("3_supernet.pt").exists():
             run.discard()
         raise
+    except KeyboardInterrupt:
+        ui.warn(f"Stopped. Go on with: python -m tinynas search --resume {run.path}")
+        raise SystemExit(1) from None
     if as_json:
         print(json.dumps(_json_line(outcome)))
 

@@ -223,7 +223,10 @@ def result_table(report: dict[str, Any]) -> Table:
     for name in ("predicted", "measured", "limit"):
         table.add_column(name, justify="right")
     table.add_row(
-        "SRAM, arena, bytes (1)", _bytes(predicted["sram_bytes"]), "-", _bytes(budget["sram_bytes"])
+        "SRAM, arena, bytes (1)",
+        _bytes(predicted["sram_bytes"]),
+        "-",
+        _bytes(budget["sram_bytes"]),
     )
     head = _bytes(predicted["sram_head_bytes"]), _bytes(measured["sram_head_bytes"])
     table.add_row("  its head, bytes (2)", *head, "")

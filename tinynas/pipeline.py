@@ -266,8 +266,8 @@ def deploy_stage(
 
     Raises TinynasError if no candidate of the front keeps the budget in the runtime.
     """
-    from tinynas.deploy.firmware import write_firmware_files
-    from tinynas.deploy.report import describe, measure, misses
+    from tinynas.report.firmware import write_firmware_files
+    from tinynas.report.verification import describe, measure, misses
 
     left = list(candidates)
     with run.stage("deploy"):
@@ -280,8 +280,8 @@ def deploy_stage(
                 resolution=table.resolution,
             )
             ui.winner(winner, arch)
-            net = specialise(run, config, supernet, arch, data, ui)
-            built = export(run, config, target, net, arch, data, ui)
+            net = specialise(run, config, table.space, supernet, arch, data, ui)
+            built = export(run, config, target, table.space, net, arch, data, ui)
             ui.stage(7, "Verify in the runtime")
             arena = measure(built)
             why = misses(built, arena, target.budget)
@@ -304,9 +304,18 @@ def deploy_stage(
 
 
 def specialise(
-    run: RunDir, config: Config, supernet: Supernet, arch: Arch, data: Dataset, ui: Console
+    run: RunDir,
+    config: Config,
+    space: SearchSpace,
+    supernet: Supernet,
+    arch: Arch,
+    data: Dataset,
+    ui: Console,
 ) -> nn.Sequential:
-    """The subnet with weights of its own: extracted, fine-tuned with the largest as teacher."""
+    """The subnet with weights of its own: extracted from the supernet, then fine-tuned.
+
+    With `finetune.distillation` above 0 the largest subnet is its teacher.
+    """
     import torch
 
     from tinynas.deploy.finetune import finetune
@@ -315,9 +324,9 @@ def specialise(
 
     ui.stage(5, "Specialise")
     images = statistics_images(config, data)
-    space = find_space(str(run.file("2_space.yaml")))
     top = largest(space, width=arch.width, resolution=arch.resolution)
-    teacher = recalibrate(extract(supernet, top), images)
+    teaches = config.finetune.distillation > 0
+    teacher = recalibrate(extract(supernet, top), images) if teaches else None
     with ui.epochs() as progress:
         net = finetune(
             recalibrate(extract(supernet, arch), images),
@@ -325,7 +334,7 @@ def specialise(
             data.train.labels,
             config.finetune,
             seed=stream(config, FINETUNE),
-            teacher=teacher if config.finetune.distillation else None,
+            teacher=teacher,
             progress=progress,
         )
     content = {"arch": json.dumps(arch.to_json()), "model": net.state_dict()}
@@ -337,6 +346,7 @@ def export(
     run: RunDir,
     config: Config,
     target: Target,
+    space: SearchSpace,
     net: nn.Sequential,
     arch: Arch,
     data: Dataset,
@@ -348,7 +358,6 @@ def export(
 
     ui.stage(6, "Quantise and export")
     info = data.info
-    space = find_space(str(run.file("2_space.yaml")))
     graph = lower(space, arch, classes=len(info.labels), channels=info.channels)
     count = min(config.quantize.calibration_images, len(data.train.labels))
     images = take(data.train, count, stream(config, CALIBRATION)).images

@@ -18,6 +18,7 @@ from typing import Any
 from tinynas.errors import UsageError
 
 CONFIG, STAGES, LOG, LOCK = "config.yaml", "stages.json", "log.jsonl", ".lock"
+BEFORE_TRAINING = (CONFIG, STAGES, LOG, LOCK, "1_budget.json", "2_shrink.csv", "2_space.yaml")
 
 
 class RunDir:
@@ -55,8 +56,8 @@ class RunDir:
         self._acquire()
 
     def discard(self) -> None:
-        """Take back a directory in which nothing was computed, so that its name is free again."""
-        for name in (CONFIG, STAGES, LOG, LOCK, "1_budget.json"):
+        """Take back a directory in which nothing was trained, so that its name is free again."""
+        for name in BEFORE_TRAINING:
             self.file(name).unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()

@@ -48,6 +48,6 @@ class TrainSettings(FitSettings):
 class FinetuneSettings(FitSettings):
     """Fine-tuning of one subnet; `distillation` is the teacher's share of the loss, if any."""
 
-    epochs: int = Field(default=3, ge=1)
-    lr: float = Field(default=1e-3, gt=0)
+    epochs: int = Field(default=4, ge=1)
+    lr: float = Field(default=2e-3, gt=0)
     distillation: float = Field(default=0.0, ge=0, le=1)
