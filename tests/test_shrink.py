@@ -43,6 +43,7 @@ def row(mean: float, count: float, resolution: int = 32, width: float = 1.0) -> 
             mean_macs_sure=mean,
             mean_macs_possible=mean,
             max_macs=mean,
+            max_macs_possible=mean,
             exact=True,
         ),
     )

@@ -200,6 +200,9 @@ def _space_cells(row: Row) -> tuple[str, ...]:
     if not count.estimate:
         return (f"{row.width:g}", str(row.resolution), "0", "0", "-", "-")
     bracket = "" if count.exact else f" ({count.lower:.2g} to {count.upper:.2g})"
+    most = f"{count.max_macs / 1e6:.2f}"
+    if count.max_macs_possible > 1.005 * count.max_macs:
+        most += f" to {count.max_macs_possible / 1e6:.2f}"
     share = f"{row.share:.1%}" if row.share >= 0.001 else f"{row.share:.1e}"
     return (
         f"{row.width:g}",
@@ -207,7 +210,7 @@ def _space_cells(row: Row) -> tuple[str, ...]:
         share,
         f"{count.estimate:.3g}{bracket}",
         f"{count.mean_macs / 1e6:.2f}",
-        f"{count.max_macs / 1e6:.2f}",
+        most,
     )
 
 

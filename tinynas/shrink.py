@@ -43,6 +43,7 @@ CSV_COLUMNS = (
     "mean_macs_sure",
     "mean_macs_possible",
     "max_macs",
+    "max_macs_possible",
     "method",
 )
 
@@ -111,6 +112,7 @@ def count_sampled(table: CostTable, budget: Budget, rng: np.random.Generator) ->
         mean_macs_sure=mean,
         mean_macs_possible=mean,
         max_macs=float(macs.max()),
+        max_macs_possible=float(macs.max()),
         exact=False,
     )
 
@@ -190,6 +192,7 @@ def to_csv(shrunk: Shrunk) -> str:
                     count.mean_macs_sure,
                     count.mean_macs_possible,
                     count.max_macs,
+                    count.max_macs_possible,
                 )
             ),
             method,

@@ -36,7 +36,7 @@ def test_counts_of_small_spaces_are_exact(enumerated: Enumerated) -> None:
         assert count.lower == count.estimate == count.upper == len(macs)
         assert count.mean_macs == count.mean_macs_sure == count.mean_macs_possible
         assert count.mean_macs == pytest.approx(macs.mean() if len(macs) else 0, rel=1e-12)
-        assert count.max_macs == max(macs, default=0)
+        assert count.max_macs == count.max_macs_possible == max(macs, default=0)
 
 
 Binned = list[tuple[Count, npt.NDArray[np.int64]]]
@@ -60,7 +60,7 @@ def test_counts_in_bins_hold_the_true_count(binned: Binned) -> None:
         assert not count.exact
         assert count.lower <= len(macs) <= count.upper
         assert count.lower <= count.estimate <= count.upper
-        assert count.max_macs <= max(macs, default=0)
+        assert count.max_macs <= max(macs, default=0) <= count.max_macs_possible
         assert (count.max_macs > 0) == (count.lower >= 1)
 
 
@@ -92,7 +92,7 @@ def test_what_fits_is_counted_as_one_at_least(enumerated: Enumerated) -> None:
             continue
         assert 1 <= count.lower <= len(macs) <= count.upper
         assert count.estimate >= 1
-        assert macs.min() <= count.max_macs <= macs.max()
+        assert macs.min() <= count.max_macs <= macs.max() <= count.max_macs_possible
         assert count.mean_macs > 0
 
 

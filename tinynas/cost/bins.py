@@ -37,7 +37,8 @@ class Count:
 
     Where `exact`, lower, estimate and upper are one number, and so are the means. Else
     `mean_macs` is that of the subnets counted in `estimate`, beside those of the surely and of the
-    possibly fitting; `max_macs` is reached by a subnet that surely fits, so it is never too high.
+    possibly fitting; `max_macs` is reached by a subnet that surely fits, and no subnet that fits
+    exceeds `max_macs_possible`.
     """
 
     lower: float
@@ -47,6 +48,7 @@ class Count:
     mean_macs_sure: float
     mean_macs_possible: float
     max_macs: float
+    max_macs_possible: float
     exact: bool
 
 
@@ -276,7 +278,7 @@ def _read(
 ) -> Count:
     """Add up what fits, with each bin's error taken against, as, and for the subnet."""
     flash, tail, latency = axes
-    counts, macs, most = [], [], 0.0
+    counts, macs, most = [], [], {certainty: 0.0 for certainty in CERTAINTIES}
     for certainty in CERTAINTIES:
         total = total_macs = 0.0
         for group, (low, high) in enumerate(zip(groups.lowest, groups.highest, strict=True)):
@@ -292,8 +294,8 @@ def _read(
             )
             total += float(sums.count[inside].sum())
             total_macs += float(sums.macs[inside].sum())
-            if certainty == -1 and sums.max_macs[inside].size:
-                most = max(most, float(sums.max_macs[inside].max()))
+            if sums.max_macs[inside].size:
+                most[certainty] = max(most[certainty], float(sums.max_macs[inside].max()))
         counts.append(total)
         macs.append(total_macs)
     lower, estimate, upper = counts
@@ -304,6 +306,7 @@ def _read(
         mean_macs=macs[1] / estimate if estimate else 0.0,
         mean_macs_sure=macs[0] / lower if lower else 0.0,
         mean_macs_possible=macs[2] / upper if upper else 0.0,
-        max_macs=max(most, 0.0),
+        max_macs=most[-1],
+        max_macs_possible=most[1],
         exact=False,
     )

@@ -32,6 +32,7 @@ NOTHING = Count(
     mean_macs_sure=0,
     mean_macs_possible=0,
     max_macs=0,
+    max_macs_possible=0,
     exact=True,
 )
 
@@ -65,6 +66,7 @@ def _at_least_one(count: Count, macs: float) -> Count:
         mean_macs_sure=macs,
         mean_macs_possible=count.mean_macs_possible or macs,
         max_macs=max(count.max_macs, macs),
+        max_macs_possible=max(count.max_macs_possible, macs),
     )
 
 
@@ -142,5 +144,6 @@ def _exact_result(states: _States, budget: Budget) -> Count:
         mean_macs_sure=mean,
         mean_macs_possible=mean,
         max_macs=float(states.max_macs[inside].max()),
+        max_macs_possible=float(states.max_macs[inside].max()),
         exact=True,
     )
