@@ -122,26 +122,45 @@ def search(
     as_json: Json = False,
 ) -> None:
     """The main job: from two budgets to an int8 model that the runtime has executed."""
-    from tinynas.config import config_from, read_config
-    from tinynas.console import Console
-    from tinynas.pipeline import search_and_deploy
-    from tinynas.run import CONFIG, RunDir
-
-    flags: dict[str, Any] = {
-        "target": {
-            "sram": sram,
-            "flash": flash,
-            "mcu": mcu,
-            "runtime": runtime,
-            "latency": latency,
-            "devices": devices,
-        },
+    flags = {
+        **_target_flags(sram, flash, mcu, runtime, devices, latency),
         "data": {"source": data},
         "space": space,
         "shrink": {"method": shrink},
         "search": {"algorithm": algo},
         "seed": seed,
     }
+    outcome = _run_job(flags, out=out, resume=resume, config=config, quiet=quiet, as_json=as_json)
+    if as_json:
+        print(json.dumps(_json_line(outcome)))
+
+
+def _target_flags(
+    sram: str | None,
+    flash: str | None,
+    mcu: str | None,
+    runtime: str | None,
+    devices: str | None,
+    latency: str | None = None,
+) -> dict[str, Any]:
+    target = {"sram": sram, "flash": flash, "latency": latency}
+    return {"target": {**target, "mcu": mcu, "runtime": runtime, "devices": devices}}
+
+
+def _run_job(
+    flags: dict[str, Any],
+    *,
+    out: Path | None,
+    resume: Path | None,
+    config: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> Any:
+    from tinynas.config import config_from, read_config
+    from tinynas.console import Console
+    from tinynas.pipeline import search_and_deploy
+    from tinynas.run import CONFIG, RunDir
+
     ui = Console(quiet=quiet, stderr=as_json)
     if resume:
         _refuse_beside_resume(flags, out=out, config=config)
@@ -152,7 +171,7 @@ def search(
         settings = config_from(config, flags).resolved()
         run = _new_run(settings, out)
     try:
-        outcome = search_and_deploy(settings, run, ui)
+        return search_and_deploy(settings, run, ui)
     except TinynasError:
         if not resume and not run.file("3_supernet.pt").exists():
             run.discard()
@@ -160,8 +179,6 @@ def search(
     except KeyboardInterrupt:
         ui.warn(f"Stopped. Go on with: python -m tinynas search --resume {run.path}")
         raise SystemExit(1) from None
-    if as_json:
-        print(json.dumps(_json_line(outcome)))
 
 
 def _refuse_beside_resume(flags: dict[str, Any], **others: Path | None) -> None:
@@ -234,14 +251,7 @@ def shrink(
     from tinynas.target import make_task, resolve_target
 
     flags = {
-        "target": {
-            "sram": sram,
-            "flash": flash,
-            "mcu": mcu,
-            "runtime": runtime,
-            "latency": latency,
-            "devices": devices,
-        },
+        **_target_flags(sram, flash, mcu, runtime, devices, latency),
         "space": space,
         "shrink": {"method": shrink},
         "seed": seed,
@@ -265,18 +275,15 @@ def shrink(
     ui.say(f"{family.name}, {task.classes} classes, {family.subnets():,} subnets per space")
     ui.out.print(spaces_table(shrunk, shown=len(shrunk.rows)))
     if as_json:
-        chosen = shrunk.chosen
-        print(
-            json.dumps(
-                {
-                    "width": chosen.width,
-                    "resolution": chosen.resolution,
-                    "share": chosen.share,
-                    "mean_macs": chosen.count.mean_macs,
-                    "max_macs": chosen.count.max_macs,
-                }
-            )
-        )
+        chosen, count = shrunk.chosen, shrunk.chosen.count
+        line = {
+            "width": chosen.width,
+            "resolution": chosen.resolution,
+            "share": chosen.share,
+            "mean_macs": count.mean_macs,
+            "max_macs": count.max_macs,
+        }
+        print(json.dumps(line))
 
 
 def _write(path: Path, text: str) -> None:
@@ -356,14 +363,8 @@ def verify(
     from tinynas.deploy.check import check_file
     from tinynas.target import resolve_target
 
-    target_flags = {
-        "sram": sram,
-        "flash": flash,
-        "mcu": mcu,
-        "runtime": runtime,
-        "devices": devices,
-    }
-    target = resolve_target(config_from(None, {"target": target_flags}))
+    flags = _target_flags(sram, flash, mcu, runtime, devices)
+    target = resolve_target(config_from(None, flags))
     result = check_file(model, target.budget, target.kernels, target.runtime)
     out = RichConsole(stderr=as_json, highlight=False, soft_wrap=True)
     for line in check_lines(result):
