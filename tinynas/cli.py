@@ -246,7 +246,7 @@ def shrink(
 
     from tinynas import shrink as stage
     from tinynas.config import config_from
-    from tinynas.console import Console, spaces_table
+    from tinynas.console import Console, certainty, spaces_table
     from tinynas.space.spec import find_space
     from tinynas.target import make_task, resolve_target
 
@@ -274,6 +274,7 @@ def shrink(
         _write(csv, stage.to_csv(shrunk))
     ui.say(f"{family.name}, {task.classes} classes, {family.subnets():,} subnets per space")
     ui.out.print(spaces_table(shrunk, shown=len(shrunk.rows)))
+    ui.say(certainty(shrunk))
     if as_json:
         chosen, count = shrunk.chosen, shrunk.chosen.count
         line = {

@@ -130,6 +130,7 @@ class Console:
         )
         if not self.quiet:
             self.out.print(spaces_table(shrunk))
+        self.say(f"  {certainty(shrunk)}; 2_shrink.csv has every space")
 
     def trained(self, losses: Sequence[float], *, skipped: bool) -> None:
         """How the supernet's training ended."""
@@ -182,6 +183,15 @@ class Console:
         )
 
 
+def certainty(shrunk: Shrunk) -> str:
+    """How far the counts can be believed."""
+    if shrunk.method == "sampled":
+        return "Shares are those of 1,000 random subnets per space"
+    if all(row.count.exact for row in shrunk.rows):
+        return "All counts are exact"
+    return "Counts are estimates inside brackets, which the CSV file gives"
+
+
 def spaces_table(shrunk: Shrunk, shown: int = SHOWN_SPACES) -> Table:
     """Spaces by mean MACs of their fitting subnets, the chosen one marked."""
     table = Table(box=None, pad_edge=True, padding=(0, 2, 0, 0))
@@ -199,7 +209,6 @@ def _space_cells(row: Row) -> tuple[str, ...]:
     count = row.count
     if not count.estimate:
         return (f"{row.width:g}", str(row.resolution), "0", "0", "-", "-")
-    bracket = "" if count.exact else f" ({count.lower:.2g} to {count.upper:.2g})"
     most = f"{count.max_macs / 1e6:.2f}"
     if count.max_macs_possible > 1.005 * count.max_macs:
         most += f" to {count.max_macs_possible / 1e6:.2f}"
@@ -208,7 +217,7 @@ def _space_cells(row: Row) -> tuple[str, ...]:
         f"{row.width:g}",
         str(row.resolution),
         share,
-        f"{count.estimate:.3g}{bracket}",
+        f"{count.estimate:.3g}",
         f"{count.mean_macs / 1e6:.2f}",
         most,
     )

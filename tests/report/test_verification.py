@@ -1,0 +1,138 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tinynas.budget import Budget
+from tinynas.config import build_config
+from tinynas.data.dataset import DataInfo, Dataset, Split
+from tinynas.deploy.build import Built, build, to_int8
+from tinynas.deploy.verify import ArenaUse, runtime_available
+from tinynas.report.firmware import page
+from tinynas.report.verification import (
+    firmware,
+    measure,
+    misses,
+    run_in_chunks,
+    what_is_left,
+)
+from tinynas.space.arch import smallest
+from tinynas.space.lower import lower
+from tinynas.space.spec import find_space
+from tinynas.target import Target, resolve_target
+
+ROOMY = Budget(sram_bytes=10**6, flash_bytes=10**6)
+
+
+@pytest.fixture(scope="module")
+def built() -> Built:
+    """The smallest subnet of `mcunet-small` with random weights."""
+    space = find_space("mcunet-small")
+    graph = lower(space, smallest(space, width=0.2, resolution=12), classes=3, channels=1)
+    rng = np.random.default_rng(0)
+    weights = {}
+    for op in graph.ops:
+        if len(op.inputs) == 3:
+            shape = graph.tensors[op.inputs[1]].shape
+            if op.kind == "CONV_2D":
+                shape = (shape[0], shape[3], shape[1], shape[2])
+            elif op.kind == "DEPTHWISE_CONV_2D":
+                shape = (shape[3], 1, shape[1], shape[2])
+            fan_in = np.prod(shape[1:])
+            weights[op.name] = (
+                rng.normal(0, np.sqrt(2 / fan_in), shape),
+                rng.normal(0, 0.1, shape[0]),
+            )
+    images = rng.integers(0, 256, (16, 12, 12, 1)).astype(np.uint8)
+    return build(graph, weights, images, "cmsis-nn-dsp")
+
+
+def arena(built: Built) -> ArenaUse:
+    return ArenaUse(head_bytes=built.predicted.sram_head_bytes, tail_bytes=1)
+
+
+def test_a_model_inside_the_budget_misses_nothing(built: Built) -> None:
+    predicted = built.predicted
+    just = Budget(sram_bytes=predicted.sram_bytes, flash_bytes=predicted.flash_bytes)
+    assert misses(built, arena(built), just) is None
+    assert misses(built, None, just) is None
+
+
+def test_each_way_to_miss_the_budget_is_said_with_both_numbers(built: Built) -> None:
+    predicted = built.predicted
+    sram = replace(ROOMY, sram_bytes=predicted.sram_bytes - 1)
+    assert f"{predicted.sram_bytes:,} bytes" in str(misses(built, arena(built), sram))
+    flash = replace(ROOMY, flash_bytes=len(built.content) - 1)
+    assert f"{len(built.content):,} bytes" in str(misses(built, arena(built), flash))
+
+
+def test_a_measurement_that_differs_from_the_prediction_is_a_miss(built: Built) -> None:
+    other = replace(arena(built), head_bytes=built.predicted.sram_head_bytes + 16)
+    assert "predicted were" in str(misses(built, other, ROOMY))
+    longer = replace(built, content=built.content + b"\0")
+    assert "predicted were" in str(misses(longer, arena(built), ROOMY))
+
+
+def test_the_runtime_measures_the_predicted_head_and_answers_in_order(built: Built) -> None:
+    if not runtime_available():
+        pytest.skip("no tflite-micro on this platform")
+    found = measure(built)
+    assert found is not None and found.head_bytes == built.predicted.sram_head_bytes
+    from tinynas.deploy.integer import simulate
+
+    rng = np.random.default_rng(1)
+    images = to_int8(rng.integers(0, 256, (230, 12, 12, 1)).astype(np.uint8))
+    told: list[tuple[int, int]] = []
+    answers = run_in_chunks(
+        built.content, images, 2, lambda done, total: told.append((done, total))
+    )
+    assert (answers == simulate(built.model, images)).all()
+    assert told[-1] == (230, 230)
+
+
+def target(**asked: str) -> Target:
+    return resolve_target(build_config({"target": asked}, {}, "test"))
+
+
+def test_what_is_left_of_a_chip_is_its_memory_less_model_and_runtime(built: Built) -> None:
+    chip = target(mcu="stm32f746")
+    left = what_is_left(built, chip)
+    assert left is not None
+    code = chip.device.runtime("tflm-cmsis-nn").runtime_code_bytes.value
+    assert left["flash_bytes"] == 2**20 - code - len(built.content)
+    reserve = chip.device.reserve_sram_bytes.value
+    assert left["sram_bytes"] == 320 * 1024 - reserve - built.predicted.sram_bytes
+    assert what_is_left(built, target(sram="64k", flash="1m")) is None
+
+
+def test_the_page_for_the_firmware_has_all_that_it_needs(built: Built) -> None:
+    split = Split(images=np.zeros((0, 12, 12, 1), np.uint8), labels=np.zeros(0, np.int64))
+    info = DataInfo(
+        name="pets",
+        labels=("cat", "dog", "fish"),
+        channels=1,
+        native_size=12,
+        train_count=0,
+        val_count=0,
+        test_count=0,
+        fingerprint="",
+    )
+    data = Dataset(info=info, resolution=12, train=split, val=split, test=split)
+    facts = firmware(built, data)
+    assert facts["arena_bytes"] == built.predicted.sram_bytes and facts["arena_bytes"] % 16 == 0
+    assert facts["input"] == {
+        "shape": [1, 12, 12, 1],
+        "type": "int8",
+        "scale": 1 / 128,
+        "zero_point": 0,
+    }
+    report = {
+        "firmware": facts,
+        "measured": {"file_bytes": len(built.content)},
+        "executed_by": None,
+        "runtime": "tflm-cmsis-nn",
+    }
+    text = page(report)
+    for needed in ("AddDepthwiseConv2D();", "1. dog", "12 x 12 pixels", "no runtime"):
+        assert needed in text
+    assert f"{facts['arena_bytes']:,} bytes" in text
