@@ -44,6 +44,10 @@ def test_what_is_no_mapping_is_one_sentence(tmp_path: Path, text: str) -> None:
         read_config(write(tmp_path, text))
 
 
+def test_a_file_of_comments_alone_changes_nothing(tmp_path: Path) -> None:
+    assert read_config(write(tmp_path, "# seed: 1\n")) == Config()
+
+
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read as YAML"):
         read_config(tmp_path / "none.yaml")

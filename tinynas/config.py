@@ -122,7 +122,7 @@ def usable_cores() -> int:
 
 def read_config(path: Path) -> Config:
     """The configuration of a YAML file; UsageError names file, key and rule if it breaks one."""
-    return build_config(read_mapping(path, EXAMPLE), {}, str(path))
+    return build_config(read_mapping(path, EXAMPLE, may_be_empty=True), {}, str(path))
 
 
 def build_config(content: dict[str, Any], flags: dict[str, Any], name: str) -> Config:
@@ -138,7 +138,7 @@ def build_config(content: dict[str, Any], flags: dict[str, Any], name: str) -> C
 
 def config_from(path: Path | None, flags: dict[str, Any]) -> Config:
     """The configuration of an optional file and flags over it."""
-    content = read_mapping(path, EXAMPLE) if path else {}
+    content = read_mapping(path, EXAMPLE, may_be_empty=True) if path else {}
     return build_config(content, flags, str(path) if path else "command line")
 
 

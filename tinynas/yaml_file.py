@@ -10,8 +10,8 @@ import yaml
 from tinynas.errors import UsageError
 
 
-def read_mapping(path: Path, example: str) -> dict[str, Any]:
-    """The mapping in a YAML file, empty for an empty file.
+def read_mapping(path: Path, example: str, *, may_be_empty: bool = False) -> dict[str, Any]:
+    """The mapping in a YAML file; that of an empty file, if it `may_be_empty`, has no keys.
 
     Raises UsageError for a file that cannot be read or holds something else; `example` says what
     the mapping should be of.
@@ -22,7 +22,7 @@ def read_mapping(path: Path, example: str) -> dict[str, Any]:
         # ValueError: not UTF-8, a date that does not exist, a number of thousands of digits.
         reason = " ".join(str(error).split())
         raise UsageError(f"{path} cannot be read as YAML: {reason}") from None
-    if content is None:
+    if content is None and may_be_empty:
         return {}
     if not isinstance(content, dict):
         raise UsageError(f"{path} must hold a mapping {example}")

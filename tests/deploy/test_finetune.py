@@ -68,7 +68,7 @@ def test_statistics_are_those_of_the_training_images(digits) -> None:
 
 def test_seed_and_teacher_decide_the_result(digits) -> None:
     images, labels = digits[0][:100], digits[1][:100]
-    settings = FinetuneSettings(epochs=1, batch_size=25)
+    settings = FinetuneSettings(epochs=1, batch_size=25, distillation=0.5)
     teacher = recalibrate(_subnet(largest), images)
     logits = predict_logits(teacher, images)
 
