@@ -216,6 +216,7 @@ def _json_line(outcome: Any) -> dict[str, Any]:
         "model": str(outcome.run_dir / report["model"]),
         "arch": report["arch"],
         "predicted": {key: predicted[key] for key in keys},
+        "latency_provenance": report["latency_provenance"],
         "measured": report["measured"],
         "executed_by": report["executed_by"],
         "seconds": outcome.seconds,

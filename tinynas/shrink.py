@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Literal
 
 import numpy as np
@@ -252,11 +253,19 @@ def explain(
         limits += f", latency {budget.latency_ms:g} ms"
         needs += f", and takes an estimated {float(costs.latency_ms[least]):.3g} ms"
     changes = _changes(space, budget, task, minimal)
-    help_ = " or ".join(changes) if changes else "none alone: loosen several limits at once"
+    together = f"--sram {int(costs.sram_bytes[least])} --flash {int(costs.flash_bytes[least])}"
+    if budget.latency_ms is not None:
+        together += f" --latency {_round_up(float(costs.latency_ms[least]))}"
+    help_ = " or ".join(changes) if changes else f"no single change, but {together} together"
     return (
         f"no subnet of {space.name} fits {limits}: the smallest (width {table.width:g}, "
         f"resolution {table.resolution}) needs {needs}; what would make it possible: {help_}"
     )
+
+
+def _round_up(latency_ms: float) -> str:
+    """A latency as people type it, never below the value."""
+    return f"{ceil(latency_ms * 100) / 100:.2f}ms"
 
 
 def _changes(
@@ -273,7 +282,7 @@ def _changes(
     if budget.latency_ms is not None:
         latency = _least(minimal, budget, "latency_ms")
         if latency is not None:
-            changes.append(f"--latency {latency * 1.0005:.4g}ms")
+            changes.append(f"--latency {_round_up(latency)}")
     resolution = _smaller_resolution(space, budget, task)
     if resolution is not None:
         changes.append(

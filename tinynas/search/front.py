@@ -20,7 +20,7 @@ CSV_COLUMNS = (
     "sram_bytes",
     "flash_bytes",
     "macs",
-    "latency_ms",
+    "latency_ms_estimated",
     "generation",
     "genes",
 )
@@ -118,7 +118,7 @@ def from_csv(text: str) -> list[Candidate]:
             sram_bytes=int(row["sram_bytes"]),
             flash_bytes=int(row["flash_bytes"]),
             macs=int(row["macs"]),
-            latency_ms=float(row["latency_ms"]),
+            latency_ms=float(row["latency_ms_estimated"]),
             generation=int(row["generation"]),
         )
         for row in csv.DictReader(io.StringIO(text))
