@@ -278,5 +278,5 @@ def test_thousands_of_damaged_files_are_read_or_refused_in_a_sentence() -> None:
 @settings(max_examples=500)
 @given(st.binary(max_size=300))
 def test_random_bytes_are_refused_in_a_sentence(content: bytes) -> None:
-    _readable(content)
-    _readable(content[:4] + b"TFL3" + content[4:])
+    assert _readable(content) is None
+    assert _readable(content[:4] + b"TFL3" + content[4:]) is None

@@ -7,10 +7,10 @@ are padded to 16 bytes, and the padding between sections is evened out at the en
 
 from __future__ import annotations
 
+from tinynas.cost.memory import PER_CHANNEL
 from tinynas.graph import Graph, Op
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-PER_CHANNEL = ("CONV_2D", "DEPTHWISE_CONV_2D")
 DESCRIPTION_BYTES = 43  # longest description; its string always takes this room
 SLACK_BYTES = 24  # most that aligning the memory plan (12) and the first operator (12) can take
 

@@ -14,12 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
-from typing import Literal
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from tinynas.errors import UsageError
 from tinynas.graph import Graph, Op
 
+# One number, or an array of them for as many subnets: the rules are the same.
+Number = TypeVar("Number", int, npt.NDArray[np.int64])
 Kernels = Literal["reference", "cmsis-nn-dsp", "cmsis-nn-c"]
 
 ALIGNMENT = 16
@@ -46,9 +50,10 @@ DSP_CORES = ("Cortex-M4", "Cortex-M4F", "Cortex-M7", "Cortex-M33", "Cortex-M33F"
 PLAIN_CORES = ("Cortex-M0", "Cortex-M0+", "Cortex-M3")
 
 
-def align(size_bytes: int) -> int:
+def align(size_bytes: Number) -> Number:
     """`size_bytes` rounded up to the arena's alignment of 16 bytes."""
-    return -(-size_bytes // ALIGNMENT) * ALIGNMENT
+    aligned: Number = -(-size_bytes // ALIGNMENT) * ALIGNMENT
+    return aligned
 
 
 def kernels_of(runtime: str, core: str) -> Kernels:
@@ -69,19 +74,19 @@ def kernels_of(runtime: str, core: str) -> Kernels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TailPart:
-    """One operator's share of the tail, with the tensors it brings along.
+class TailPart(Generic[Number]):
+    """One operator's share of the tail, with the tensors it brings along, or sums of such shares.
 
     `struct_bytes` are aligned to their type only; `kernel_bytes` are multiples of 16;
     `scratch_buffers` counts the buffers that its kernel asks for; `tensors` and `buffers` count
     its tensors and those of them that the memory plan places.
     """
 
-    struct_bytes: int
-    kernel_bytes: int
-    scratch_buffers: int
-    tensors: int
-    buffers: int
+    struct_bytes: Number
+    kernel_bytes: Number
+    scratch_buffers: Number
+    tensors: Number
+    buffers: Number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +200,7 @@ def head_by_op(graph: Graph, kernels: Kernels) -> list[int]:
     ]
 
 
-def tail_part(graph: Graph, op: Op, kernels: Kernels) -> TailPart:
+def tail_part(graph: Graph, op: Op, kernels: Kernels) -> TailPart[int]:
     """One operator's share of the 32-bit tail, its constants and outputs included."""
     kind = _known(op)
     constants = sum(1 for t in op.inputs if t >= 0 and graph.tensors[t].constant)
@@ -212,7 +217,7 @@ def tail_part(graph: Graph, op: Op, kernels: Kernels) -> TailPart:
     )
 
 
-def sum_tail(parts: list[TailPart]) -> TailPart:
+def sum_tail(parts: list[TailPart[int]]) -> TailPart[int]:
     """The shares of several operators together."""
     return TailPart(
         struct_bytes=sum(part.struct_bytes for part in parts),
@@ -228,27 +233,29 @@ INPUT_PART = TailPart(
 )
 
 
-def tail_bytes(total: TailPart) -> int:
+def tail_bytes(total: TailPart[Number]) -> Number:
     """The tail of a model with one input and one output, from the sum of its parts."""
-    return (
+    tail: Number = (
         align(ALLOCATOR_BYTES + total.struct_bytes)
         + total.kernel_bytes
         + align(HANDLE_BASE_BYTES + HANDLE_BYTES * total.scratch_buffers)
         + IO_TENSORS_BYTES
         + MARGIN_BYTES
     )
+    return tail
 
 
-def planning_bytes(total: TailPart) -> int:
+def planning_bytes(total: TailPart[Number]) -> Number:
     """What allocation needs in place of the head while TFLM plans, never below what it takes."""
     tensors = total.tensors + total.scratch_buffers
     buffers = total.buffers + total.scratch_buffers
-    return (
+    planning: Number = (
         SCRATCH_REQUEST_BYTES * (SPARE_REQUESTS + total.scratch_buffers)
         + ALLOCATION_INFO_BYTES * tensors
         + PLANNED_BUFFER_BYTES * buffers
         + ALLOCATION_SLACK_BYTES
     )
+    return planning
 
 
 def predict_arena(graph: Graph, kernels: Kernels, head_bytes: int | None = None) -> Arena:
@@ -267,8 +274,3 @@ def predict_arena(graph: Graph, kernels: Kernels, head_bytes: int | None = None)
         tail_bytes=tail_bytes(total),
         planning_bytes=planning_bytes(total),
     )
-
-
-def weight_count(graph: Graph) -> int:
-    """Number of weights and biases in the graph."""
-    return sum(prod(tensor.shape) for tensor in graph.tensors if tensor.constant)

@@ -16,21 +16,14 @@ import numpy.typing as npt
 
 from tinynas.cost.flash import fixed_file_bytes, op_file_bytes
 from tinynas.cost.memory import (
-    ALIGNMENT,
-    ALLOCATION_INFO_BYTES,
-    ALLOCATION_SLACK_BYTES,
-    ALLOCATOR_BYTES,
-    HANDLE_BASE_BYTES,
-    HANDLE_BYTES,
     INPUT_PART,
-    IO_TENSORS_BYTES,
-    MARGIN_BYTES,
-    PLANNED_BUFFER_BYTES,
-    SCRATCH_REQUEST_BYTES,
-    SPARE_REQUESTS,
     Kernels,
+    TailPart,
+    align,
     head_by_op,
+    planning_bytes,
     sum_tail,
+    tail_bytes,
     tail_part,
 )
 from tinynas.graph import Graph, Op, op_macs
@@ -111,41 +104,21 @@ class CostTable:
         return costs_of(sums, head, latency_us)
 
 
-def _align(values: Ints) -> Ints:
-    aligned: Ints = -(-values // ALIGNMENT) * ALIGNMENT
-    return aligned
-
-
-def tail_of(sums: dict[str, Ints]) -> Ints:
-    """`memory.tail_bytes` for arrays of sums."""
-    return (
-        _align(ALLOCATOR_BYTES + sums["struct"])
-        + sums["kernel"]
-        + _align(HANDLE_BASE_BYTES + HANDLE_BYTES * sums["scratch"])
-        + IO_TENSORS_BYTES
-        + MARGIN_BYTES
-    )
-
-
-def planning_of(sums: dict[str, Ints]) -> Ints:
-    """`memory.planning_bytes` for arrays of sums."""
-    planning: Ints = (
-        SCRATCH_REQUEST_BYTES * (SPARE_REQUESTS + sums["scratch"])
-        + ALLOCATION_INFO_BYTES * (sums["tensors"] + sums["scratch"])
-        + PLANNED_BUFFER_BYTES * (sums["buffers"] + sums["scratch"])
-        + ALLOCATION_SLACK_BYTES
-    )
-    return planning
-
-
 def costs_of(sums: Ints, head_bytes: Ints, latency_us: Floats) -> Costs:
     """Costs from sums of shape (N, len(SUMS)), and heads and latencies of shape (N,)."""
     by_name = dict(zip(SUMS, sums.T, strict=True))
-    tail = tail_of(by_name)
+    total: TailPart[Ints] = TailPart(
+        struct_bytes=by_name["struct"],
+        kernel_bytes=by_name["kernel"],
+        scratch_buffers=by_name["scratch"],
+        tensors=by_name["tensors"],
+        buffers=by_name["buffers"],
+    )
+    tail = tail_bytes(total)
     return Costs(
         macs=by_name["macs"],
         flash_bytes=by_name["flash"],
-        sram_bytes=_align(tail + np.maximum(head_bytes, planning_of(by_name))),
+        sram_bytes=align(tail + np.maximum(head_bytes, planning_bytes(total))),
         head_bytes=head_bytes,
         tail_bytes=tail,
         latency_ms=latency_us / 1000,

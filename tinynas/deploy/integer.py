@@ -18,7 +18,8 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from tinynas.deploy.quantize import WEIGHTED, QuantizedModel, QuantizedWeights, pad_same
+from tinynas.cost.flash import WEIGHTED
+from tinynas.deploy.quantize import QuantizedModel, QuantizedWeights, pad_same
 from tinynas.graph import Graph, Op
 
 Int8Array = npt.NDArray[np.int8]

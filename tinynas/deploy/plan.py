@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinynas.cost.memory import align, live_bytes
 from tinynas.graph import Graph
 
-ALIGNMENT = 16  # MicroArenaBufferAlignment
 SEARCH_STEPS = 5_000  # placements tried before giving the lower bound up
 EXCHANGES = 300  # changes of order tried after that
 
@@ -50,16 +50,11 @@ class Buffer:
         return self.first <= other.last and other.first <= self.last
 
 
-def aligned(size: int) -> int:
-    """`size` rounded up to the arena's alignment."""
-    return -(-size // ALIGNMENT) * ALIGNMENT
-
-
 def activation_buffers(graph: Graph) -> dict[int, Buffer]:
     """A buffer per activation, by tensor number, in ascending order."""
     lifetimes = sorted(graph.lifetimes().items())
     return {
-        t: Buffer(size=aligned(graph.tensors[t].size_bytes), first=first, last=last)
+        t: Buffer(size=align(graph.tensors[t].size_bytes), first=first, last=last)
         for t, (first, last) in lifetimes
     }
 
@@ -75,7 +70,7 @@ def scratch_buffers(graph: Graph, scratch_bytes: Sequence[int]) -> list[Buffer]:
             f"got {len(scratch_bytes)}"
         )
     return [
-        Buffer(size=aligned(size), first=step, last=step)
+        Buffer(size=align(size), first=step, last=step)
         for step, size in enumerate(scratch_bytes)
         if size > 0
     ]
@@ -83,11 +78,9 @@ def scratch_buffers(graph: Graph, scratch_bytes: Sequence[int]) -> list[Buffer]:
 
 def lower_bound(graph: Graph, scratch_bytes: Sequence[int] = ()) -> int:
     """Largest sum, over operators, of live activations and scratch, in bytes of the arena."""
-    live = [0] * len(graph.ops)
-    buffers = [*activation_buffers(graph).values(), *scratch_buffers(graph, scratch_bytes)]
-    for buffer in buffers:
-        for step in range(buffer.first, buffer.last + 1):
-            live[step] += buffer.size
+    live = live_bytes(graph)
+    for buffer in scratch_buffers(graph, scratch_bytes):
+        live[buffer.first] += buffer.size
     return max(live)
 
 

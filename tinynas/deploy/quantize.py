@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from tinynas.cost.flash import WEIGHTED
 from tinynas.graph import Graph, Op, same_padding
 
 FloatArray = npt.NDArray[np.floating]
@@ -23,7 +24,6 @@ Ranges = dict[int, tuple[float, float]]
 
 INPUT_SCALE = 1 / 128  # real value = (pixel - 128) / 128, so int8 = pixel - 128
 INPUT_ZERO_POINT = 0
-WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,12 +16,12 @@ import numpy as np
 
 from tinynas.cost.flash import (
     DESCRIPTION_BYTES,
-    PER_CHANNEL,
     WEIGHTED,
     borrows_zero_points,
     file_bytes,
     has_shared_options,
 )
+from tinynas.cost.memory import PER_CHANNEL
 from tinynas.deploy.flatbuffer import FlatbufferWriter, Ref, TableType
 from tinynas.deploy.quantize import QuantizedModel, QuantizedWeights
 from tinynas.graph import Graph, Op

@@ -17,11 +17,11 @@ from tinynas.data.dataset import Dataset
 from tinynas.deploy.build import Built, class_accuracy, to_int8
 from tinynas.deploy.c_source import resolver_calls
 from tinynas.deploy.check import runtime_name
+from tinynas.deploy.finetune import float_accuracy
 from tinynas.deploy.integer import simulate
 from tinynas.deploy.verify import ArenaUse, measure_arena, run_int8, runtime_available
 from tinynas.search.front import Candidate
 from tinynas.space.arch import Arch
-from tinynas.supernet.evaluate import score
 from tinynas.target import Target
 
 Int8Array = npt.NDArray[np.int8]
@@ -92,7 +92,7 @@ def describe(
             "sram_head_bytes": arena.head_bytes if arena else None,
             "file_bytes": len(built.content),
             "accuracy_int8": class_accuracy(answers, test.labels),
-            "accuracy_float": score(net, test.images, test.labels).accuracy,
+            "accuracy_float": float_accuracy(net, test.images, test.labels),
         },
         "test_images": len(test.labels),
         "executed_by": runtime_name() if arena else None,
