@@ -14,8 +14,9 @@ from hypothesis import settings
 from tinynas.budget import Budget
 from tinynas.cost.device import find_device
 from tinynas.cost.flash import file_bytes
+from tinynas.cost.kernels import Kernels
 from tinynas.cost.latency import op_latency_us
-from tinynas.cost.memory import Kernels, predict_arena
+from tinynas.cost.memory import predict_arena
 from tinynas.cost.table import Costs, CostTable, OpLatency, compile_costs
 from tinynas.graph import Graph, Op, op_macs, total_macs
 from tinynas.space.arch import Arch

@@ -18,6 +18,7 @@ FLAGS = {
     "spaces": "",
     "mcus": "devices json",
     "verify": "model sram flash mcu runtime devices json",
+    "profile": "model mcu runtime devices html csv json",
 }
 
 

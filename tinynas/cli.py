@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -375,3 +376,41 @@ def verify(
         print(json.dumps(result))
     if not result["holds"]:
         raise SystemExit(1)
+
+
+@app.command()
+def profile(
+    model: Annotated[
+        Path, typer.Argument(help="A .tflite file, or a layer list in JSON.", metavar="MODEL")
+    ],
+    mcu: Mcu = None,
+    runtime: Runtime = None,
+    devices: Devices = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with everything here.", metavar="FILE")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write the table of operators here.", metavar="FILE")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What a model costs, operator by operator, and what lies where in its memory."""
+    from rich.console import Console as RichConsole
+
+    from tinynas.config import config_from
+    from tinynas.cost.device import DEFAULT_DEVICE
+    from tinynas.report.profile import profile_file, to_csv, to_json
+    from tinynas.report.profile_page import page
+    from tinynas.report.profile_terminal import print_profile
+    from tinynas.target import resolve_target
+
+    flags = _target_flags(None, None, mcu or DEFAULT_DEVICE, runtime, devices)
+    target = replace(resolve_target(config_from(None, flags)), named=mcu is not None)
+    result = profile_file(model, target)
+    if html:
+        _write(html, page(result))
+    if csv:
+        _write(csv, to_csv(result))
+    print_profile(result, RichConsole(stderr=as_json, highlight=False))
+    if as_json:
+        print(json.dumps(to_json(result)))

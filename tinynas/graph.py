@@ -13,19 +13,25 @@ from math import prod
 from typing import Literal
 
 Padding = Literal["SAME", "VALID"]
-Activation = Literal["RELU", "RELU6"]
+Activation = Literal["RELU", "RELU_N1_TO_1", "RELU6"]
 
 ITEM_BYTES = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "int32": 4, "float32": 4, "int64": 8}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tensor:
-    """A tensor's name, shape and type; `constant` when its data lies in the model file."""
+    """A tensor's name, shape and type.
+
+    `constant` when its data lies in the model file, `variable` when its content outlives an
+    inference, `quantized` when it has a scale and a zero point.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str = "int8"
     constant: bool = False
+    variable: bool = False
+    quantized: bool = True
 
     @property
     def size_bytes(self) -> int:
@@ -35,7 +41,10 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Op:
-    """One operator: TFLite's name for its kind, the numbers of its tensors in TFLite's order."""
+    """One operator: TFLite's name for its kind, the numbers of its tensors in TFLite's order.
+
+    `per_channel` when a FULLY_CONNECTED has one scale for each output; convolutions always have.
+    """
 
     name: str
     kind: str
@@ -43,8 +52,10 @@ class Op:
     outputs: tuple[int, ...]
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
     padding: Padding = "VALID"
     activation: Activation | None = None
+    per_channel: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,19 +77,32 @@ class Graph:
 
         As TFLM counts them (micro_allocation_info.cc): a graph input lives from operator 0, an
         operator's output from that operator, each until its last reader; a graph output lives to
-        the last operator.
+        the last operator. An input that nothing reads lives at -1 alone, before the operators,
+        and a tensor that nothing writes from -2. Variables and empty tensors are none of these.
         """
-        first = {t: 0 for t in self.inputs}
+        final = len(self.ops) - 1
+        first = {t: -1 for t in self.inputs}
         last = dict(first)
         for step, op in enumerate(self.ops):
-            for t in self.activations(op):
-                last[t] = step
             for t in op.outputs:
                 first.setdefault(t, step)
-                last.setdefault(t, step)
+                last[t] = max(step, last.get(t, step))
+        for t in range(len(self.tensors)):
+            first.setdefault(t, final if t in self.outputs else -2)
+            last.setdefault(t, first[t])
+        for step, op in enumerate(self.ops):
+            for t in self.activations(op):
+                last[t] = max(step, last[t])
         for t in self.outputs:
-            last[t] = len(self.ops) - 1
-        return {t: (first[t], last[t]) for t in first}
+            last[t] = final
+        for t in self.inputs:
+            first[t] = min(0, last[t])
+        return {t: (first[t], last[t]) for t in sorted(first) if self._is_planned(t)}
+
+    def _is_planned(self, number: int) -> bool:
+        """Whether a tensor is TFLM's to place: no constant, no variable, not empty."""
+        tensor = self.tensors[number]
+        return not tensor.constant and not tensor.variable and tensor.size_bytes > 0
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -113,12 +137,49 @@ def _no_macs(graph: Graph, op: Op) -> int:
     return 0
 
 
+# Kinds of int8 models for microcontrollers that multiply and accumulate nothing, as the field
+# counts: comparisons, sums and moves of data.
+WITHOUT_MACS = (
+    "ADD",
+    "AVERAGE_POOL_2D",
+    "CONCATENATION",
+    "DEQUANTIZE",
+    "EXPAND_DIMS",
+    "HARD_SWISH",
+    "LEAKY_RELU",
+    "LOGISTIC",
+    "MAXIMUM",
+    "MAX_POOL_2D",
+    "MEAN",
+    "MINIMUM",
+    "MUL",
+    "PACK",
+    "PAD",
+    "PADV2",
+    "QUANTIZE",
+    "REDUCE_MAX",
+    "RELU",
+    "RELU6",
+    "RESHAPE",
+    "RESIZE_BILINEAR",
+    "RESIZE_NEAREST_NEIGHBOR",
+    "SHAPE",
+    "SOFTMAX",
+    "SPLIT",
+    "SQUEEZE",
+    "STRIDED_SLICE",
+    "SUB",
+    "SUM",
+    "TANH",
+    "TILE",
+    "TRANSPOSE",
+    "UNPACK",
+)
 MACS: dict[str, Callable[[Graph, Op], int]] = {
     "CONV_2D": _conv_macs,
     "DEPTHWISE_CONV_2D": _depthwise_macs,
     "FULLY_CONNECTED": _fully_connected_macs,
-    "ADD": _no_macs,
-    "AVERAGE_POOL_2D": _no_macs,
+    **dict.fromkeys(WITHOUT_MACS, _no_macs),
 }
 
 
@@ -128,7 +189,7 @@ def op_macs(graph: Graph, op: Op) -> int:
     Raises ValueError for a kind that is not known: nothing costs zero by being unknown.
     """
     if op.kind not in MACS:
-        raise ValueError(f"operator kind {op.kind!r} is not known; known: {', '.join(MACS)}")
+        raise ValueError(f"the multiply-accumulates of operator kind {op.kind!r} are not known")
     return MACS[op.kind](graph, op)
 
 

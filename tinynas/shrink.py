@@ -17,10 +17,12 @@ import numpy as np
 
 from tinynas.budget import Budget, format_bytes
 from tinynas.cost.bins import Count
+from tinynas.cost.blocks import Memo, OpLatency
 from tinynas.cost.counting import NOTHING, count_fitting
 from tinynas.cost.fitting import fits, minimal_costs
-from tinynas.cost.memory import Kernels, head_by_op
-from tinynas.cost.table import Costs, CostTable, OpLatency, compile_costs
+from tinynas.cost.kernels import Kernels
+from tinynas.cost.memory import head_by_op
+from tinynas.cost.table import Costs, CostTable, compile_costs
 from tinynas.errors import InfeasibleError
 from tinynas.space.arch import random_genes, smallest
 from tinynas.space.lower import lower
@@ -84,8 +86,13 @@ class Shrunk:
     method: Method
 
 
-def compile_task(space: SearchSpace, task: Task, width: float, resolution: int) -> CostTable:
-    """The cost table of one (width, resolution) for a task."""
+def compile_task(
+    space: SearchSpace, task: Task, width: float, resolution: int, memo: Memo | None = None
+) -> CostTable:
+    """The cost table of one (width, resolution) for a task.
+
+    Tables that share a `memo`, a dict that starts empty, are compiled faster.
+    """
     return compile_costs(
         space,
         width=width,
@@ -94,6 +101,7 @@ def compile_task(space: SearchSpace, task: Task, width: float, resolution: int) 
         channels=task.channels,
         kernels=task.kernels,
         latency=task.latency,
+        memo=memo,
     )
 
 
@@ -133,14 +141,15 @@ def shrink(
     Raises InfeasibleError, with what would make it possible, when no subnet of any space fits.
     """
     pairs = [(w, r) for w in space.width_multipliers for r in space.resolutions]
-    tables = [compile_task(space, task, w, r) for w, r in pairs]
+    memo: Memo = {}
+    tables = [compile_task(space, task, w, r, memo) for w, r in pairs]
     minimal = [minimal_costs(table) for table in tables]
     if not any(fits(costs, budget).any() for costs in minimal):
         raise InfeasibleError(explain(space, budget, task, tables, minimal))
     rows = []
-    for number, table in enumerate(tables, start=1):
+    for number, (table, least) in enumerate(zip(tables, minimal, strict=True), start=1):
         count = (
-            count_fitting(table, budget)
+            count_fitting(table, budget, minimal=least)
             if method == "exact"
             else count_sampled(table, budget, rng)
         )
@@ -220,9 +229,10 @@ def _least(costs: Sequence[Costs], budget: Budget, column: str) -> float | None:
 
 def _smaller_resolution(space: SearchSpace, budget: Budget, task: Task) -> int | None:
     """The largest resolution below the space's smallest at which something fits."""
+    memo: Memo = {}
     for resolution in range(space.resolutions[0] - 4, 7, -4):
         for width in space.width_multipliers:
-            table = compile_task(space, task, width, resolution)
+            table = compile_task(space, task, width, resolution, memo)
             if fits(minimal_costs(table), budget).any():
                 return resolution
     return None

@@ -8,8 +8,8 @@ from pathlib import Path
 from tinynas.budget import Budget, effective_budget
 from tinynas.config import Config
 from tinynas.cost.device import DEFAULT_DEVICE, Device, find_device
+from tinynas.cost.kernels import Kernels, kernels_of
 from tinynas.cost.latency import op_latency_us
-from tinynas.cost.memory import Kernels, kernels_of
 from tinynas.errors import UsageError
 from tinynas.shrink import Task
 from tinynas.space.spec import SearchSpace, default_space, find_space

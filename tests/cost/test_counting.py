@@ -96,6 +96,13 @@ def test_what_fits_is_counted_as_one_at_least(enumerated: Enumerated) -> None:
         assert count.mean_macs > 0
 
 
+def test_known_minimal_costs_do_not_change_the_count(enumerated: Enumerated) -> None:
+    minimal = minimal_costs(enumerated.table)
+    for budget in enumerated.budgets()[::5]:
+        count = count_fitting(enumerated.table, budget)
+        assert count_fitting(enumerated.table, budget, minimal=minimal) == count
+
+
 def test_a_budget_without_bounds_holds_every_subnet_exactly() -> None:
     space = find_space("mcunet")
     table = compile_costs(

@@ -8,17 +8,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tinynas.budget import Budget
+from tinynas.cost.blocks import TAIL_SUMS
 from tinynas.cost.device import find_device
-from tinynas.cost.fitting import FittingSampler, fits, minimal_costs
+from tinynas.cost.fitting import (
+    FittingSampler,
+    choices_by_position,
+    fits,
+    minimal_costs,
+    tail_line,
+)
+from tinynas.cost.kernels import Kernels
 from tinynas.cost.latency import op_latency_us
-from tinynas.cost.table import compile_costs
+from tinynas.cost.table import compile_costs, costs_of
 from tinynas.space.arch import Arch, decode, random_genes
 from tinynas.space.spec import find_space
 
 if TYPE_CHECKING:
     from conftest import Enumerated
+
+LIBRARIES: tuple[Kernels, ...] = ("reference", "cmsis-nn-dsp", "cmsis-nn-c")
 
 
 def drawn(enumerated: Enumerated, sampler: FittingSampler, batches: int) -> list[Arch]:
@@ -68,6 +80,40 @@ def test_the_tightest_limits_of_every_subnet_are_possible_and_tighter_ones_are_j
             replace(tight, latency_ms=tight.latency_ms * (1 - 1e-6)),
         ):
             assert fits(minimal, tighter).any() == enumerated.fitting(tighter).any()
+
+
+@settings(max_examples=60)
+@given(
+    data=st.data(),
+    name=st.sampled_from(["mcunet", "mcunet-small"]),
+    kernels=st.sampled_from(LIBRARIES),
+    seed=st.integers(0, 2**32),
+)
+def test_tails_lie_between_their_line_and_its_slack(
+    data: st.DataObject, name: str, kernels: Kernels, seed: int
+) -> None:
+    space = find_space(name)
+    table = compile_costs(
+        space,
+        width=data.draw(st.sampled_from(space.width_multipliers)),
+        resolution=data.draw(st.sampled_from(space.resolutions)),
+        classes=10,
+        channels=3,
+        kernels=kernels,
+        latency=lambda graph, op: 1.0,
+    )
+    rng, line = np.random.default_rng(seed), tail_line(table)
+    sums = np.tile(np.array(table.base.sums), (200, 1))
+    # Blocks put together at random: more than the space's depths allow.
+    for choices in (choices for stage in choices_by_position(table) for choices in stage):
+        picked = choices.sums[rng.integers(len(choices.sums), size=len(sums))]
+        sums += picked * rng.integers(2, size=(len(sums), 1))
+    none = np.zeros(len(sums), np.int64)
+    above = costs_of(sums.T, none, none, none.astype(float)).tail_bytes - line.of(sums)
+    assert (above >= line.lowest_bytes).all()
+    assert (above <= line.lowest_bytes + line.slack_bytes).all()
+    # Each sum is rounded up to 16 at most once.
+    assert line.slack_bytes <= 15 * len(TAIL_SUMS)
 
 
 def test_every_sample_fits_as_a_whole_graph(enumerated: Enumerated) -> None:

@@ -10,7 +10,9 @@ from tinynas.cost.device import Device, find_device
 from tinynas.cost.latency import RATES, graph_latency_ms, op_latency_us
 from tinynas.errors import UsageError
 from tinynas.graph import MACS, Graph, Op, total_macs
-from tinynas.space.lower import GraphBuilder
+from tinynas.space.arch import largest
+from tinynas.space.lower import GraphBuilder, lower
+from tinynas.space.spec import SearchSpace, shipped_spaces
 
 CYCLES = {
     "conv_1x1": {"per_mac": 1, "per_output": 10, "per_call": 100},
@@ -145,8 +147,10 @@ def test_an_unknown_kind_raises_instead_of_costing_nothing() -> None:
     )
 
 
-def test_latency_knows_the_kinds_that_macs_knows() -> None:
-    assert RATES.keys() == MACS.keys()
+@pytest.mark.parametrize("space", shipped_spaces().values(), ids=lambda space: space.name)
+def test_latency_knows_the_kinds_of_every_space(space: SearchSpace) -> None:
+    graph = lower(space, largest(space, width=1.0, resolution=48), classes=10)
+    assert {op.kind for op in graph.ops} <= RATES.keys() <= MACS.keys()
 
 
 def test_an_unknown_runtime_is_refused() -> None:

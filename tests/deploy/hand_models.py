@@ -31,6 +31,7 @@ class HandTensor:
     data: Array | None = None
     scales: tuple[float, ...] = (0.05,)
     zero_point: int = 0
+    axis: int = 0
     variable: bool = False
 
 
@@ -118,6 +119,7 @@ def _tensor(builder: Any, number: int, tensor: HandTensor, buffer: int) -> int:
     tflite.QuantizationParametersStart(builder)
     tflite.QuantizationParametersAddScale(builder, scale)
     tflite.QuantizationParametersAddZeroPoint(builder, zero_point)
+    tflite.QuantizationParametersAddQuantizedDimension(builder, tensor.axis)
     quantization = tflite.QuantizationParametersEnd(builder)
     tflite.TensorStart(builder)
     tflite.TensorAddShape(builder, shape)

@@ -1,9 +1,16 @@
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
+from graph_models import graph_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_models import random_constants, random_graph, small_graph
 
+from tinynas.cost.kernels import HOST_KERNELS
+from tinynas.cost.layer_list import read_layer_list
+from tinynas.cost.memory import predict_arena
 from tinynas.deploy.plan import (
     MemoryPlan,
     activation_buffers,
@@ -13,9 +20,10 @@ from tinynas.deploy.plan import (
     plan_memory,
 )
 from tinynas.deploy.tflite_writer import write_tflite
-from tinynas.deploy.verify import measure_arenas, runtime_available
+from tinynas.deploy.verify import measure_arenas, runtime_available, smallest_arena_bytes
 from tinynas.graph import Graph, Op, Tensor
 
+LAYER_LISTS = Path(__file__).parents[1] / "fixtures" / "layer_lists"
 needs_tflm = pytest.mark.skipif(not runtime_available(), reason="tflite_micro is not installed")
 
 
@@ -39,14 +47,13 @@ def _assert_valid(graph: Graph, plan: MemoryPlan) -> None:
             assert apart or not buffer.meets(second)
 
 
-def _scratch(graph: Graph, rng: np.random.Generator) -> list[int]:
+def _scratch(graph: Graph, rng: np.random.Generator) -> list[tuple[int, ...]]:
     """What a kernel might ask for: CMSIS-NN's im2col buffers, a row, or as much as its output."""
     sizes = []
     for op in graph.ops:
         output = graph.tensors[op.outputs[0]].size_bytes
-        sizes.append(
-            int(rng.choice([0, 0, 4 * rng.integers(1, 2000), rng.integers(1, output + 2)]))
-        )
+        size = int(rng.choice([0, 0, 4 * rng.integers(1, 2000), rng.integers(1, output + 2)]))
+        sizes.append((size,) if size else ())
     return sizes
 
 
@@ -77,15 +84,15 @@ def test_sizes_are_rounded_up_to_16() -> None:
 
 
 def test_scratch_counts_at_its_operator_only() -> None:
-    assert lower_bound(_chain([16, 32, 64]), [100, 0]) == 160
-    assert lower_bound(_chain([16, 32, 64]), [0, 3]) == 112
+    assert lower_bound(_chain([16, 32, 64]), [(100,), ()]) == 160
+    assert lower_bound(_chain([16, 32, 64]), [(), (1, 3)]) == 128
 
 
 def test_scratch_is_placed_by_tflm_into_what_the_plan_leaves() -> None:
     graph = _chain([32, 32])
-    assert head_with_scratch(graph, {0: 0, 1: 32}, [16]) == 80
-    assert head_with_scratch(graph, {0: 0, 1: 48}, [16]) == 80
-    assert head_with_scratch(graph, {0: 0, 1: 48}, [17]) == 112
+    assert head_with_scratch(graph, {0: 0, 1: 32}, [(16,)]) == 80
+    assert head_with_scratch(graph, {0: 0, 1: 48}, [(16,)]) == 80
+    assert head_with_scratch(graph, {0: 0, 1: 48}, [(17,)]) == 112
 
 
 def test_activations_left_out_are_placed_by_tflm() -> None:
@@ -93,13 +100,13 @@ def test_activations_left_out_are_placed_by_tflm() -> None:
     assert head_with_scratch(_chain([32, 64]), {1: 16}) == 112
 
 
-def test_scratch_needs_one_size_per_operator() -> None:
+def test_scratch_needs_sizes_for_every_operator() -> None:
     with pytest.raises(ValueError, match="each of the 2 operators, got 1"):
-        plan_memory(_chain([16, 16, 16]), [1])
+        plan_memory(_chain([16, 16, 16]), [(1,)])
 
 
 @st.composite
-def _graphs(draw: st.DrawFn) -> tuple[Graph, list[int]]:
+def _graphs(draw: st.DrawFn) -> tuple[Graph, list[list[int]]]:
     """Graphs of any wiring: each operator reads one or two earlier tensors."""
     count = draw(st.integers(1, 12))
     tensors = [Tensor(name=str(t), shape=(1, draw(st.integers(1, 300)))) for t in range(count + 1)]
@@ -110,13 +117,14 @@ def _graphs(draw: st.DrawFn) -> tuple[Graph, list[int]]:
     graph = Graph(
         name="any", tensors=tuple(tensors), ops=tuple(ops), inputs=(0,), outputs=(count,)
     )
-    return graph, draw(st.lists(st.integers(0, 200), min_size=count, max_size=count))
+    sizes = st.lists(st.integers(1, 200), max_size=2)
+    return graph, draw(st.lists(sizes, min_size=count, max_size=count))
 
 
 @settings(deadline=None)
 @given(_graphs())
 def test_plans_of_any_graph_are_valid_and_never_worse_than_greedy(
-    drawn: tuple[Graph, list[int]],
+    drawn: tuple[Graph, list[list[int]]],
 ) -> None:
     graph, scratch = drawn
     plan, greedy = plan_memory(graph, scratch), greedy_plan(graph, scratch)
@@ -127,25 +135,63 @@ def test_plans_of_any_graph_are_valid_and_never_worse_than_greedy(
     assert plan_memory(graph, scratch) == plan
 
 
-@needs_tflm
-def test_tflm_measures_the_planned_head_for_24_random_subnets() -> None:
-    rng = np.random.default_rng(1)
-    graphs = [small_graph(rng) for _ in range(24)]
-    plans = [plan_memory(graph) for graph in graphs]
+def assert_measured_as_predicted(graphs: Sequence[Graph], rng: np.random.Generator) -> None:
+    """Head and records in TFLM, under our plan and under its own, are the predicted ones."""
+    plans = [plan(graph) for graph in graphs for plan in (plan_memory, greedy_plan)]
+    models = [random_constants(graph, rng) for graph in graphs]
     files = [
-        write_tflite(random_constants(graph, rng), plan=plan.offsets)
-        for graph, plan in zip(graphs, plans, strict=True)
+        write_tflite(model, plan=offsets)
+        for model, plan in zip(models, plans[::2], strict=True)
+        for offsets in (plan.offsets, None)
     ]
-    heads = [use.head_bytes for use in measure_arenas(files)]
-    assert heads == [plan.head_bytes for plan in plans]
+    uses = measure_arenas(files, executed=False)
+    assert [use.head_bytes for use in uses] == [plan.head_bytes for plan in plans]
+    tails = [predict_arena(graph, HOST_KERNELS).tail_bytes for graph in graphs]
+    assert [use.tail_bytes for use in uses] == [tail for tail in tails for _ in range(2)]
 
 
 @needs_tflm
-def test_tflm_measures_the_greedy_head_of_files_without_a_plan() -> None:
+def test_tflm_measures_what_was_predicted_for_24_random_subnets() -> None:
+    rng = np.random.default_rng(1)
+    assert_measured_as_predicted([small_graph(rng) for _ in range(24)], rng)
+
+
+@needs_tflm
+@pytest.mark.slow
+def test_tflm_measures_what_was_predicted_for_320_subnets_of_any_size() -> None:
     rng = np.random.default_rng(2)
-    graphs = [small_graph(rng) for _ in range(12)]
-    heads = [
-        use.head_bytes
-        for use in measure_arenas([write_tflite(random_constants(g, rng)) for g in graphs])
-    ]
-    assert heads == [greedy_plan(graph).head_bytes for graph in graphs]
+    for _ in range(32):
+        assert_measured_as_predicted([random_graph(rng) for _ in range(10)], rng)
+
+
+@needs_tflm
+def test_tflm_allocates_in_the_predicted_arena_and_hardly_less() -> None:
+    rng = np.random.default_rng(3)
+    for resolution in (8, 12, 16, 20):
+        graph = random_graph(rng, spaces=("mcunet-small",), resolutions=(resolution,))
+        plan = plan_memory(graph)
+        content = write_tflite(random_constants(graph, rng), plan=plan.offsets)
+        predicted = predict_arena(graph, HOST_KERNELS, plan.head_bytes).sram_bytes
+        assert predicted - 64 <= smallest_arena_bytes(content) <= predicted
+
+
+@needs_tflm
+@pytest.mark.parametrize(
+    ("name", "greedy", "bound"),
+    [
+        ("mlperf_kws_dscnn", 16_000, 16_000),
+        ("mlperf_ic_resnet8", 49_152, 49_152),
+        ("mlperf_vww_mbv1_025_96", 73_728, 55_296),
+        ("mlperf_ad_autoencoder", 768, 768),
+    ],
+)
+def test_tflm_measures_what_was_predicted_for_the_mlperf_tiny_models(
+    name: str, greedy: int, bound: int
+) -> None:
+    graph = read_layer_list((LAYER_LISTS / f"{name}.json").read_bytes()).graph
+    ours = plan_memory(graph)
+    files = [graph_model(graph), graph_model(graph, ours.offsets)]
+    uses = measure_arenas(files)
+    assert [use.head_bytes for use in uses] == [greedy_plan(graph).head_bytes, ours.head_bytes]
+    assert [use.head_bytes for use in uses] == [greedy, bound]
+    assert {use.tail_bytes for use in uses} == {predict_arena(graph, HOST_KERNELS).tail_bytes}

@@ -8,22 +8,31 @@ rounded to the nearest bin; how far off a subnet's bin can be is added up and bo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
 from tinynas.budget import Budget
-from tinynas.cost.fitting import (
-    TAIL_ALIGNMENT_BYTES,
-    TAIL_BASE_BYTES,
-    Choices,
-    choices_by_position,
-    raw_tail,
+from tinynas.cost.blocks import SUMS, Floats, Ints
+from tinynas.cost.cells import (
+    AXES,
+    Cells,
+    Halves,
+    Pairs,
+    Step,
+    all_pairs,
+    extended,
+    one,
+    steps_of,
+    together,
 )
+from tinynas.cost.fitting import FLASH, Choices, TailLine, choices_by_position, tail_line
 from tinynas.cost.memory import ALIGNMENT
-from tinynas.cost.table import SUMS, Costs, CostTable, Floats, Ints, costs_of
+from tinynas.cost.table import Costs, CostTable, costs_of
 
-MACS, FLASH = SUMS.index("macs"), SUMS.index("flash")
+MACS = SUMS.index("macs")
 # Bins of flash, tail and latency, and groups of heads. A latency limit adds an axis, so the others
 # are coarser then: with the finer bins one count of mcunet took 25 s and 3 GB, with these 1 s and
 # 0.3 GB, the mean MACs within 1 % of sampling either way.
@@ -140,95 +149,65 @@ def _head_groups(
     )
 
 
-class _Sums:
-    """Counts, sums and maxima of MACs by (head group, flash bin, tail bin, latency bin)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What bins are held against: the budget's limits, and what stands between tail and SRAM.
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.count = np.zeros(shape)
-        self.macs = np.zeros(shape)
-        self.max_macs = np.full(shape, -np.inf)
-        self.used: tuple[int, ...] = (1, 1, 1)
+    `tail_slack_bytes` is the most that rounding adds to a tail's line, `planning_bytes` the most
+    that allocation needs in place of the head.
+    """
 
-    def add(self, other: _Sums) -> None:
-        """Put in the subnets of another."""
-        part = (slice(None), *(slice(0, n) for n in other.used))
-        self.count[part] += other.count[part]
-        self.macs[part] += other.macs[part]
-        np.maximum(self.max_macs[part], other.max_macs[part], out=self.max_macs[part])
-        self.used = _larger(self.used, other.used)
-
-    def extended(self, macs: Ints, groups: Ints, steps: Ints, group_count: int) -> _Sums:
-        """Every subnet so far with every choice of one more block; `steps` is (choices, 3)."""
-        result = _Sums(self.count.shape)
-        used = (slice(None), *(slice(0, n) for n in self.used))
-        count, sums, most = self.count[used], self.macs[used], self.max_macs[used]
-        below = np.cumsum(count, axis=0), np.cumsum(sums, axis=0), np.maximum.accumulate(most)
-        sizes = self.count.shape[1:]
-        for amount, group, step in zip(macs, groups, steps, strict=True):
-            if group >= group_count or (step >= sizes).any():
-                continue
-            ends = [min(s + n, size) for s, n, size in zip(step, self.used, sizes, strict=True)]
-            to = tuple(slice(s, e) for s, e in zip(step, ends, strict=True))
-            part = tuple(slice(0, e - s) for s, e in zip(step, ends, strict=True))
-            for here, (c, m, x) in (
-                (slice(group, group + 1), tuple(b[group : group + 1] for b in below)),
-                (
-                    slice(group + 1, None),
-                    (count[group + 1 :], sums[group + 1 :], most[group + 1 :]),
-                ),
-            ):
-                at, of = (here, *to), (slice(None), *part)
-                result.count[at] += c[of]
-                result.macs[at] += m[of] + amount * c[of]
-                np.maximum(result.max_macs[at], x[of] + amount, out=result.max_macs[at])
-            result.used = _larger(result.used, tuple(ends))
-        return result
-
-
-def _larger(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(max(x, y) for x, y in zip(a, b, strict=True))
+    sram_bytes: float
+    flash_bytes: float
+    latency_us: float
+    tail_slack_bytes: float
+    planning_bytes: float
 
 
 def count_in_bins(table: CostTable, budget: Budget, minimal: Costs) -> Count:
     """The count of fitting subnets; `minimal` are the table's minimal costs."""
-    choices = choices_by_position(table)
-    latency_limit = np.inf if budget.latency_ms is None else budget.latency_ms * 1000
-    bins = UNTIMED if budget.latency_ms is None else TIMED
-    flash_bins, tail_bins, latency_bins, head_groups = bins
-    base = table.base
-    tails = [[raw_tail(c.sums) for c in stage] for stage in choices]
-    tail_base = TAIL_BASE_BYTES + float(raw_tail(np.array(base.sums)))
+    choices, line = choices_by_position(table), tail_line(table)
     largest = _largest_costs(table, choices)
-    planning = float(largest.sram_bytes[0] - largest.tail_bytes[0])
-    highest_tail = float(largest.tail_bytes[0])
+    limits = Limits(
+        sram_bytes=usable_sram(budget),
+        flash_bytes=budget.flash_bytes,
+        latency_us=np.inf if budget.latency_ms is None else budget.latency_ms * 1000,
+        tail_slack_bytes=line.slack_bytes,
+        planning_bytes=float(largest.sram_bytes[0] - largest.tail_bytes[0]),
+    )
+    *bins, head_groups = UNTIMED if budget.latency_ms is None else TIMED
     groups = _head_groups(
         choices,
-        base.head_bytes,
-        usable_sram(budget) - highest_tail,
-        usable_sram(budget) - float(minimal.tail_bytes.min()),
+        table.base.head_bytes,
+        limits.sram_bytes - float(largest.tail_bytes[0]),
+        limits.sram_bytes - float(minimal.tail_bytes.min()),
         head_groups,
     )
-    coupled = len(groups.highest) > 1 or groups.highest[0] < planning
-    flash = _axis(
-        table,
-        [[c.sums[:, FLASH].astype(float) for c in stage] for stage in choices],
-        base.sums[FLASH],
-        budget.flash_bytes,
-        flash_bins,
-    )
+    axes = _axes(table, choices, line, limits, groups, bins)
+    return _read(_halves(table, choices, groups, axes), groups, axes, limits)
+
+
+def _axes(
+    table: CostTable,
+    choices: list[list[Choices]],
+    line: TailLine,
+    limits: Limits,
+    groups: HeadGroups,
+    bins: Sequence[int],
+) -> tuple[Axis, ...]:
+    """The axes of flash, tail and latency."""
+    flash = [[c.sums[:, FLASH].astype(float) for c in stage] for stage in choices]
+    tails = [[line.of(c.sums) for c in stage] for stage in choices]
+    latency = [[c.latency_us for c in stage] for stage in choices]
+    base_tail = line.lowest_bytes + float(line.of(np.array(table.base.sums)))
+    coupled = len(groups.highest) > 1 or groups.highest[0] < limits.planning_bytes
     # Group 0 takes every tail, so the axis must reach the highest: 1 byte less keeps its bins.
-    tail_limit = _highest(tails, tail_base) - 1 if coupled else np.inf
-    tail = _axis(table, tails, tail_base, tail_limit, tail_bins)
-    latency = _axis(
-        table,
-        [[c.latency_us for c in stage] for stage in choices],
-        base.latency_us,
-        latency_limit,
-        latency_bins,
+    tail_limit = _highest(tails, base_tail) - 1 if coupled else np.inf
+    return (
+        _axis(table, flash, table.base.sums[FLASH], limits.flash_bytes, bins[0]),
+        _axis(table, tails, base_tail, tail_limit, bins[1]),
+        _axis(table, latency, table.base.latency_us, limits.latency_us, bins[2]),
     )
-    axes = (flash, tail, latency)
-    sums = _run(table, choices, groups, axes)
-    return _read(sums, groups, axes, budget, latency_limit, planning)
 
 
 def usable_sram(budget: Budget) -> int:
@@ -238,75 +217,104 @@ def usable_sram(budget: Budget) -> int:
 
 def _largest_costs(table: CostTable, choices: list[list[Choices]]) -> Costs:
     """Upper bounds of every cost; their head is 0, so that what remains is the planning need."""
-    sums = np.array(table.base.sums) + sum(c.sums.max(axis=0) for stage in choices for c in stage)
-    return costs_of(sums[None], np.zeros(1, np.int64), np.zeros(1))
+    every = [choice for stage in choices for choice in stage]
+    sums = np.array(table.base.sums) + sum(choice.sums.max(axis=0) for choice in every)
+    preparing = max(table.base.preparing_bytes, *(int(c.preparing_bytes.max()) for c in every))
+    return costs_of(sums[:, None], np.zeros(1, np.int64), np.array([preparing]), np.zeros(1))
 
 
-def _run(
+def _halves(
     table: CostTable,
     choices: list[list[Choices]],
     groups: HeadGroups,
-    axes: tuple[Axis, Axis, Axis],
-) -> _Sums:
-    group_count = len(groups.highest)
-    shape = (group_count, *(axis.size for axis in axes))
-    sums = _Sums(shape)
+    axes: tuple[Axis, ...],
+) -> Halves:
+    """The early and the late stages, split where that is the least work."""
+    group_count, sizes = len(groups.highest), [axis.size for axis in axes]
+    stages = [
+        [
+            steps_of(
+                choice.sums[:, MACS],
+                groups.of(choice.head_bytes),
+                np.stack([axis.steps[number][position] for axis in axes], axis=1),
+                group_count,
+                sizes,
+            )
+            for position, choice in enumerate(positions)
+        ]
+        for number, positions in enumerate(choices)
+    ]
+    depths = [stage.depths for stage in table.stages]
+    split = min(
+        range(len(stages) + 1),
+        key=lambda at: _work(stages[:at], sizes) + _work(stages[at:], sizes),
+    )
     first = int(groups.of(np.array([table.base.head_bytes]))[0])
-    if first < group_count:
-        sums.count[first, 0, 0, 0] = 1.0
-        sums.macs[first, 0, 0, 0] = sums.max_macs[first, 0, 0, 0] = table.base.sums[MACS]
-    for number, (stage, positions) in enumerate(zip(table.stages, choices, strict=True)):
-        finished = _Sums(shape)
-        for position, choice in enumerate(positions):
-            steps = np.stack([axis.steps[number][position] for axis in axes], axis=1)
-            sums = sums.extended(
-                choice.sums[:, MACS], groups.of(choice.head_bytes), steps, group_count
-            )
-            if position + 1 in stage.depths:
-                finished.add(sums)
-        sums = finished
-    return sums
+    start = one(first, table.base.sums[MACS])
+    return Halves(
+        _networks(start, stages[:split], depths[:split], sizes),
+        _networks(one(0, 0.0), stages[split:], depths[split:], sizes),
+    )
 
 
-def _read(
-    sums: _Sums,
-    groups: HeadGroups,
-    axes: tuple[Axis, Axis, Axis],
-    budget: Budget,
-    latency_limit: float,
-    planning: float,
-) -> Count:
-    """Add up what fits, with each bin's error taken against, as, and for the subnet."""
+def _work(stages: list[list[list[Step]]], sizes: list[int]) -> int:
+    """About how many cells are written while some stages are put together."""
+    groups, used, work = 1, [1] * AXES, 0
+    for steps in (steps for stage in stages for steps in stage):
+        groups = max([groups, *(step.group + 1 for step in steps)])
+        reach = [max((step.bins[axis] for step in steps), default=0) for axis in range(AXES)]
+        used = [min(n + r, size) for n, r, size in zip(used, reach, sizes, strict=True)]
+        work += groups * prod(used) * len(steps)
+    return work
+
+
+def _networks(
+    start: Cells, stages: list[list[list[Step]]], depths: list[tuple[int, ...]], sizes: list[int]
+) -> Cells:
+    """`start` with all choices of some stages, at all their depths."""
+    cells = start
+    for positions, stage_depths in zip(stages, depths, strict=True):
+        finished = []
+        for depth, steps in enumerate(positions, start=1):
+            cells = extended(cells, steps, sizes)
+            if depth in stage_depths:
+                finished.append(cells)
+        cells = together(finished)
+    return cells
+
+
+def _fitting(
+    halves: Halves, groups: HeadGroups, axes: tuple[Axis, ...], limits: Limits, certainty: int
+) -> Pairs:
+    """What fits, with each bin's error taken against, as, or for the subnet."""
     flash, tail, latency = axes
-    counts, macs, most = [], [], {certainty: 0.0 for certainty in CERTAINTIES}
-    for certainty in CERTAINTIES:
-        total = total_macs = 0.0
-        for group, (low, high) in enumerate(zip(groups.lowest, groups.highest, strict=True)):
-            head = {-1: max(high, planning), 0: (low + high) / 2, 1: low}[certainty]
-            slack = {-1: TAIL_ALIGNMENT_BYTES, 0: TAIL_ALIGNMENT_BYTES / 2, 1: 0}[certainty]
-            any_tail = group == 0 and planning <= high
-            room = usable_sram(budget) - head - slack
-            inside = (
-                group,
-                slice(0, flash.bins_within(budget.flash_bytes, certainty)),
-                slice(0, tail.size if any_tail else tail.bins_within(room, certainty)),
-                slice(0, latency.bins_within(latency_limit, certainty)),
-            )
-            total += float(sums.count[inside].sum())
-            total_macs += float(sums.macs[inside].sum())
-            if sums.max_macs[inside].size:
-                most[certainty] = max(most[certainty], float(sums.max_macs[inside].max()))
-        counts.append(total)
-        macs.append(total_macs)
-    lower, estimate, upper = counts
+    found = []
+    for group, (low, high) in enumerate(zip(groups.lowest, groups.highest, strict=True)):
+        head = {-1: max(high, limits.planning_bytes), 0: (low + high) / 2, 1: low}[certainty]
+        slack = {-1: 1.0, 0: 0.5, 1: 0.0}[certainty] * limits.tail_slack_bytes
+        any_tail = group == 0 and limits.planning_bytes <= high
+        room = limits.sram_bytes - head - slack
+        bins = (
+            flash.bins_within(limits.flash_bytes, certainty),
+            tail.size if any_tail else tail.bins_within(room, certainty),
+            latency.bins_within(limits.latency_us, certainty),
+        )
+        found.append(halves.within(group, bins))
+    return all_pairs(found)
+
+
+def _read(halves: Halves, groups: HeadGroups, axes: tuple[Axis, ...], limits: Limits) -> Count:
+    sure, binned, possible = (
+        _fitting(halves, groups, axes, limits, certainty) for certainty in CERTAINTIES
+    )
     return Count(
-        lower=lower,
-        estimate=estimate,
-        upper=upper,
-        mean_macs=macs[1] / estimate if estimate else 0.0,
-        mean_macs_sure=macs[0] / lower if lower else 0.0,
-        mean_macs_possible=macs[2] / upper if upper else 0.0,
-        max_macs=most[-1],
-        max_macs_possible=most[1],
+        lower=sure.count,
+        estimate=binned.count,
+        upper=possible.count,
+        mean_macs=binned.mean_macs,
+        mean_macs_sure=sure.mean_macs,
+        mean_macs_possible=possible.mean_macs,
+        max_macs=sure.most,
+        max_macs_possible=possible.most,
         exact=False,
     )

@@ -18,11 +18,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tinynas.budget import Budget
-from tinynas.cost.bins import Count, count_in_bins
+from tinynas.cost.bins import MACS, Count, count_in_bins
+from tinynas.cost.blocks import SUMS, Floats
 from tinynas.cost.fitting import Choices, choices_by_position, fits, minimal_costs
-from tinynas.cost.table import SUMS, CostTable, Floats, costs_of
+from tinynas.cost.table import Costs, CostTable, costs_of
 
-MACS = SUMS.index("macs")
+LATENCY = len(SUMS) - 1  # its column in the keys of states, after the sums without MACs
 EXACT_SUBNETS = 20_000
 NOTHING = Count(
     lower=0,
@@ -38,13 +39,18 @@ NOTHING = Count(
 
 
 def count_fitting(
-    table: CostTable, budget: Budget, *, exact_subnets: int = EXACT_SUBNETS
+    table: CostTable,
+    budget: Budget,
+    *,
+    minimal: Costs | None = None,
+    exact_subnets: int = EXACT_SUBNETS,
 ) -> Count:
     """Number of subnets inside the budget's limits on SRAM, flash and latency.
 
-    Sums are kept as they are in spaces of up to `exact_subnets` subnets, else in bins.
+    `minimal` are the table's minimal costs, where they are known already. Sums are kept as they
+    are in spaces of up to `exact_subnets` subnets, else in bins.
     """
-    minimal = minimal_costs(table)
+    minimal = minimal_costs(table) if minimal is None else minimal
     fitting = fits(minimal, budget)
     if not fitting.any():
         return NOTHING
@@ -72,7 +78,10 @@ def _at_least_one(count: Count, macs: float) -> Count:
 
 @dataclass(frozen=True, slots=True)
 class _States:
-    """Distinct partial sums: `keys` (n, columns), and the subnets at each."""
+    """Distinct partial costs, and the subnets at each.
+
+    `keys` has a row of sums without MACs, latency, head and preparing bytes for each.
+    """
 
     keys: Floats
     count: Floats
@@ -97,10 +106,10 @@ def _merge(states: Sequence[_States]) -> _States:
 def _extend(states: _States, choices: Choices) -> _States:
     """Every state with every choice of one more block."""
     macs = choices.sums[:, MACS].astype(float)
-    sums = states.keys[:, None, :-2] + np.delete(choices.sums, MACS, axis=1)
-    head = np.maximum(states.keys[:, None, -2], choices.head_bytes)
-    latency = states.keys[:, None, -1] + choices.latency_us
-    keys = np.concatenate([sums, head[..., None], latency[..., None]], axis=2)
+    added = np.column_stack([np.delete(choices.sums, MACS, axis=1), choices.latency_us])
+    most = np.column_stack([choices.head_bytes, choices.preparing_bytes])
+    sums = states.keys[:, None, :-2] + added
+    keys = np.concatenate([sums, np.maximum(states.keys[:, None, -2:], most)], axis=2)
     return _States(
         keys.reshape(-1, states.keys.shape[1]),
         np.repeat(states.count, len(macs)),
@@ -112,7 +121,8 @@ def _extend(states: _States, choices: Choices) -> _States:
 def _count_exactly(table: CostTable, budget: Budget) -> Count:
     bounded = budget.latency_ms is not None
     base = table.base
-    key = [*np.delete(np.array(base.sums, float), MACS), base.head_bytes, base.latency_us]
+    sums = np.delete(np.array(base.sums, float), MACS)
+    key = [*sums, base.latency_us, base.head_bytes, base.preparing_bytes]
     macs = np.array([float(base.sums[MACS])])
     states = _States(np.array([key], float), np.ones(1), macs, macs)
     for stage, positions in zip(table.stages, choices_by_position(table), strict=True):
@@ -120,7 +130,7 @@ def _count_exactly(table: CostTable, budget: Budget) -> Count:
         for depth, choices in enumerate(positions, start=1):
             states = _extend(states, choices)
             if not bounded:
-                states.keys[:, -1] = 0.0
+                states.keys[:, LATENCY] = 0.0
             states = _merge([states])
             if depth in stage.depths:
                 finished.append(states)
@@ -129,8 +139,9 @@ def _count_exactly(table: CostTable, budget: Budget) -> Count:
 
 
 def _exact_result(states: _States, budget: Budget) -> Count:
-    sums = np.insert(states.keys[:, :-2], MACS, 0, axis=1).astype(np.int64)
-    costs = costs_of(sums, states.keys[:, -2].astype(np.int64), states.keys[:, -1])
+    integers = np.delete(states.keys, LATENCY, axis=1).astype(np.int64)
+    *sums, head, preparing = np.insert(integers, MACS, 0, axis=1).T
+    costs = costs_of(sums, head, preparing, states.keys[:, LATENCY])
     inside = fits(costs, budget)
     count = float(states.count[inside].sum())
     if not count:

@@ -18,22 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tinynas.budget import Budget
-from tinynas.cost.memory import (
-    ALLOCATOR_BYTES,
-    HANDLE_BASE_BYTES,
-    HANDLE_BYTES,
-    IO_TENSORS_BYTES,
-    MARGIN_BYTES,
-)
-from tinynas.cost.table import SUMS, Costs, CostTable, Floats, Ints, costs_of
+from tinynas.cost.blocks import SUMS, TAIL_SUMS, Floats, Ints
+from tinynas.cost.memory import ALIGNMENT, TailPart, tail_bytes
+from tinynas.cost.table import Costs, CostTable, costs_of
 from tinynas.space.arch import Genes
 
-FLASH, STRUCT, KERNEL, SCRATCH = (
-    SUMS.index(name) for name in ("flash", "struct", "kernel", "scratch")
-)
-# The tail's two alignments add 0 to 12 bytes each to the sum of its unaligned parts.
-TAIL_BASE_BYTES = ALLOCATOR_BYTES + HANDLE_BASE_BYTES + IO_TENSORS_BYTES + MARGIN_BYTES
-TAIL_ALIGNMENT_BYTES = 24
+FLASH = SUMS.index("flash_bytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +32,7 @@ class Choices:
 
     sums: Ints
     head_bytes: Ints
+    preparing_bytes: Ints
     latency_us: Floats
 
 
@@ -52,6 +43,7 @@ def choices_by_position(table: CostTable) -> list[list[Choices]]:
             Choices(
                 sums=stage.sums[position].reshape(-1, len(SUMS)),
                 head_bytes=stage.head_bytes[position].reshape(-1),
+                preparing_bytes=stage.preparing_bytes[position].reshape(-1),
                 latency_us=stage.latency_us[position].reshape(-1),
             )
             for position in range(stage.depths[-1])
@@ -60,13 +52,57 @@ def choices_by_position(table: CostTable) -> list[list[Choices]]:
     ]
 
 
-def raw_tail(sums: Ints) -> Floats:
-    """What sums of shape (..., len(SUMS)) add to the tail before alignment, shape (...).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TailLine:
+    """The tail of a table's subnets as a line: `lowest_bytes` + sums @ `per_sum`.
 
-    The tail itself is TAIL_BASE_BYTES more, and up to TAIL_ALIGNMENT_BYTES on top.
+    The line is never above the tail and at most `slack_bytes` below it.
     """
-    added = sums[..., STRUCT] + sums[..., KERNEL] + HANDLE_BYTES * sums[..., SCRATCH]
-    return added.astype(float)
+
+    per_sum: Floats
+    lowest_bytes: float
+    slack_bytes: float
+
+    def of(self, sums: Ints) -> Floats:
+        """What sums of shape (..., len(SUMS)) add to the line, shape (...)."""
+        return sums @ self.per_sum
+
+
+def tail_line(table: CostTable) -> TailLine:
+    """The line below the tail, read off `tail_bytes`.
+
+    A tail adds up its sums, each a whole number of times, some of them rounded up to 16 first. So
+    16 more of one sum add 16 times its weight, and what rounding adds to one repeats every 16. A
+    table's sums are multiples of a unit each; the first 16 multiples, all other sums zero, show
+    the least and the most that rounding adds to a sum. Adding these up over the sums bounds
+    rounding as a whole, even where several sums are rounded as one: of two units, the one with
+    the smaller power of 2 then makes all remainders that both can make.
+    """
+    every = np.concatenate([np.array([table.base.sums]), *_all_sums(table)])
+    units = np.gcd.reduce(every, axis=0)[-len(TAIL_SUMS) :]
+    empty = int(_tail(np.zeros((1, len(TAIL_SUMS)), np.int64))[0])
+    per_sum, lowest, slack = [0.0] * (len(SUMS) - len(TAIL_SUMS)), float(empty), 0.0
+    for column, unit in enumerate(units):
+        sums = np.zeros((ALIGNMENT + 1, len(TAIL_SUMS)), np.int64)
+        sums[0, column] = ALIGNMENT
+        sums[1:, column] = unit * np.arange(ALIGNMENT)
+        added = _tail(sums) - empty
+        weight = int(added[0]) // ALIGNMENT
+        rounded = added[1:] - weight * sums[1:, column]
+        per_sum.append(float(weight))
+        lowest += float(rounded.min())
+        slack += float(rounded.max() - rounded.min())
+    return TailLine(per_sum=np.array(per_sum), lowest_bytes=lowest, slack_bytes=slack)
+
+
+def _all_sums(table: CostTable) -> list[Ints]:
+    return [stage.sums.reshape(-1, len(SUMS)) for stage in table.stages]
+
+
+def _tail(sums: Ints) -> Ints:
+    """The tails of sums of shape (N, len(TAIL_SUMS)), shape (N,)."""
+    total: TailPart[Ints] = TailPart(**dict(zip(TAIL_SUMS, sums.T, strict=True)))
+    return tail_bytes(total)
 
 
 def fits(costs: Costs, budget: Budget) -> npt.NDArray[np.bool_]:
@@ -93,26 +129,24 @@ def minimal_costs(table: CostTable) -> Costs:
     They hold, exactly, the least SRAM, flash, latency and MACs, and a subnet inside any limits on
     them if there is one at all. MACs break ties only, so their values belong to some such subnet.
     """
-    base = table.base
-    rows = np.array([[*base.sums, base.head_bytes, base.latency_us]], float)
+    base, summed = table.base, len(SUMS) + 1
+    maxima = [base.head_bytes, base.preparing_bytes]
+    rows = np.array([[*base.sums, base.latency_us, *maxima]], float)
     for stage, positions in zip(table.stages, choices_by_position(table), strict=True):
         finished: list[Floats] = []
         for depth, choices in enumerate(positions, start=1):
-            added = np.concatenate([choices.sums, choices.latency_us[:, None]], axis=1)
-            sums = rows[:, None, [*range(len(SUMS)), len(SUMS) + 1]] + added
-            head = np.maximum(rows[:, None, len(SUMS)], choices.head_bytes)
-            rows = np.concatenate([sums[..., :-1], head[..., None], sums[..., -1:]], axis=2)
-            rows = rows.reshape(-1, len(SUMS) + 2)
+            added = np.column_stack([choices.sums, choices.latency_us])
+            most = np.column_stack([choices.head_bytes, choices.preparing_bytes])
+            sums = rows[:, None, :summed] + added
+            tops = np.maximum(rows[:, None, summed:], most)
+            rows = np.concatenate([sums, tops], axis=2).reshape(-1, rows.shape[1])
             rows = rows[_undominated(rows)]
             if depth in stage.depths:
                 finished.append(rows)
         rows = np.concatenate(finished)
         rows = rows[_undominated(rows)]
-    return costs_of(
-        rows[:, : len(SUMS)].astype(np.int64),
-        rows[:, len(SUMS)].astype(np.int64),
-        rows[:, len(SUMS) + 1],
-    )
+    *sums, head, preparing = np.delete(rows, len(SUMS), axis=1).T.astype(np.int64)
+    return costs_of(sums, head, preparing, rows[:, len(SUMS)])
 
 
 class FittingSampler:
@@ -137,14 +171,14 @@ class FittingSampler:
         self, minimal: Costs
     ) -> tuple[list[list[Ints]], list[list[Ints]], tuple[int, ...]]:
         """Allowed choices, their (flash, tail, latency) in bins, and the bins there are."""
-        base, budget = self.table.base, self.budget
+        base, budget, line = self.table.base, self.budget, tail_line(self.table)
         head_limit = budget.sram_bytes - int(minimal.tail_bytes.min())
         tail_limit = budget.sram_bytes - int(minimal.head_bytes.min())
         timed = budget.latency_ms is not None
         room = np.array(
             [
                 budget.flash_bytes - base.sums[FLASH],
-                tail_limit - raw_tail(np.array(base.sums)) - TAIL_BASE_BYTES,
+                tail_limit - line.of(np.array(base.sums)) - line.lowest_bytes,
                 budget.latency_ms * 1000 - base.latency_us
                 if budget.latency_ms is not None
                 else np.inf,
@@ -156,7 +190,7 @@ class FittingSampler:
         for positions in choices_by_position(self.table):
             keep = [np.flatnonzero(c.head_bytes <= head_limit) for c in positions]
             values = [
-                np.stack([c.sums[:, FLASH], raw_tail(c.sums), c.latency_us], axis=1)[k]
+                np.stack([c.sums[:, FLASH], line.of(c.sums), c.latency_us], axis=1)[k]
                 for c, k in zip(positions, keep, strict=True)
             ]
             allowed.append(keep)

@@ -7,7 +7,7 @@ are padded to 16 bytes, and the padding between sections is evened out at the en
 
 from __future__ import annotations
 
-from tinynas.cost.memory import PER_CHANNEL
+from tinynas.cost.memory import CONVOLUTIONS
 from tinynas.graph import Graph, Op
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -93,7 +93,7 @@ def _group_bytes(graph: Graph, step: int) -> int:
     if op.kind in WEIGHTED:
         end += _weights_word_bytes(graph, op)
         buffers = [graph.tensors[t].size_bytes for t in op.inputs[1:]]
-        if op.kind in PER_CHANNEL and not borrows_zero_points(graph, step):
+        if op.kind in CONVOLUTIONS and not borrows_zero_points(graph, step):
             zero_points.insert(0, _output_channels(graph, op))
     for count in zero_points:
         end = _aligned(end + 4, 8) + 8 * count

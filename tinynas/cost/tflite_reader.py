@@ -8,10 +8,11 @@ can refer to the same long list from many places.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tinynas.cost.op_rules import check_form, check_graph
 from tinynas.errors import ModelFileError
 from tinynas.graph import ITEM_BYTES, Activation, Graph, Op, Padding, Tensor
 
@@ -22,54 +23,63 @@ NOT_PLANNED = -1
 # The largest models published for microcontrollers have some hundreds of operators.
 LARGEST_LIST = 5_000
 LARGEST_RANK = 16
+LONGEST_NAME = 200
 # Numbers and characters that are copied out of one file; the data of constants is not.
 MOST_ITEMS = 4_000_000
 # What flatbuffers' accessors raise when an offset or a length leads out of the file.
 DAMAGE = (struct.error, TypeError, IndexError, ValueError, OverflowError, AttributeError)
 
 PADDINGS: dict[int, Padding] = {0: "SAME", 1: "VALID"}
-ACTIVATIONS: dict[int, Activation | None] = {0: None, 1: "RELU", 3: "RELU6"}
+ACTIVATIONS: dict[int, Activation | None] = {
+    0: None,
+    1: "RELU",
+    2: "RELU_N1_TO_1",
+    3: "RELU6",
+}
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
-POOLS = ("AVERAGE_POOL_2D", "MAX_POOL_2D", "L2_POOL_2D")
-# Kinds whose options an Op has: least number of inputs, least rank of them and of the output,
-# and the table of options.
+POOLS = ("AVERAGE_POOL_2D", "MAX_POOL_2D")
+# The table of options of each kind of which an Op has some.
 OPTIONS = {
-    **{kind: (1, 4, "Pool2DOptions") for kind in POOLS},
-    "CONV_2D": (2, 4, "Conv2DOptions"),
-    "DEPTHWISE_CONV_2D": (2, 4, "DepthwiseConv2DOptions"),
-    "FULLY_CONNECTED": (2, 1, "FullyConnectedOptions"),
-    "ADD": (2, 0, "AddOptions"),
+    **dict.fromkeys(POOLS, "Pool2DOptions"),
+    "CONV_2D": "Conv2DOptions",
+    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "FULLY_CONNECTED": "FullyConnectedOptions",
+    "ADD": "AddOptions",
+    "MUL": "MulOptions",
+    "SUB": "SubOptions",
+    "CONCATENATION": "ConcatenationOptions",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFile:
-    """A .tflite file: its graph, its memory plan, and the description it carries.
+    """A model file: its graph, its memory plan, and the description it carries.
 
     `offsets` are arena offsets in bytes of activations by tensor number, as the file's plan gives
-    them; none without a plan. `beyond` names what the file uses that a Graph cannot express and
-    that takes memory in TFLM: no rule that reads only the Graph can know of it.
+    them; none without a plan.
     """
 
     graph: Graph
     offsets: dict[int, int]
     description: str
-    beyond: tuple[str, ...]
 
 
 def read_tflite(content: bytes) -> ModelFile:
     """The model in the bytes of a .tflite file.
 
-    Raises ModelFileError, with a sentence on what is wrong, for anything else and for a model
-    that a Graph cannot hold: one of several subgraphs, or with tensors of other types than
-    tinynas.graph.ITEM_BYTES.
+    Operators of any kind are read, but options only of those in OPTIONS. Raises ModelFileError,
+    with a sentence on what is wrong, for anything else, for operators whose tensors contradict
+    them, and for a model that a Graph cannot hold: one of several subgraphs, or with tensors of
+    other types than tinynas.graph.ITEM_BYTES.
     """
     if content[4:8] != IDENTIFIER:
         raise ModelFileError("this is not a .tflite file: its bytes 4 to 7 are not 'TFL3'")
     try:
-        return _Reader(content).model()
+        model = _Reader(content).model()
     except DAMAGE:
         raise _damaged("something it refers to lies outside of it") from None
+    check_graph(model.graph)
+    return model
 
 
 def _damaged(what: str) -> ModelFileError:
@@ -85,33 +95,16 @@ def _names(constants: type) -> dict[int, str]:
     return {value: name for name, value in vars(constants).items() if isinstance(value, int)}
 
 
-def _check_order(graph: Graph) -> None:
-    """ModelFileError unless tensors are written once, before they are read, and no constants."""
-    writers = {t: op for op in graph.ops for t in op.outputs}
-    written = set(graph.inputs)
-    for op in graph.ops:
-        early = [t for t in graph.activations(op) if t in writers and t not in written]
-        if early:
-            raise _damaged(
-                f"operator {op.name} reads tensor {early[0]} before {writers[early[0]].name} "
-                "writes it"
-            )
-        for t in op.outputs:
-            if t in written or graph.tensors[t].constant:
-                raise _damaged(f"operator {op.name} writes tensor {t}, which has content already")
-            written.add(t)
-
-
-def _has_idle_tensors(graph: Graph) -> bool:
-    """Whether there are constants that nothing reads, or other tensors that nothing writes.
-
-    TFLM keeps records of the former and, unlike Graph.lifetimes, places the latter in the arena.
-    """
-    read = {t for op in graph.ops for t in op.inputs}
-    written = {*graph.inputs, *(t for op in graph.ops for t in op.outputs)}
-    return any(
-        t not in (read if tensor.constant else written) for t, tensor in enumerate(graph.tensors)
+def printable(text: str) -> str:
+    """At most LONGEST_NAME characters of a name from a file, safe to print on one line."""
+    return "".join(
+        c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:LONGEST_NAME]
     )
+
+
+def _with_scales(op: Op, scales: Sequence[int]) -> Op:
+    """The operator, with what follows from how many scales each tensor has."""
+    return replace(op, per_channel=op.kind == "FULLY_CONNECTED" and scales[op.inputs[1]] > 1)
 
 
 class _Reader:
@@ -137,35 +130,28 @@ class _Reader:
         subgraph = self.root.Subgraphs(0)
         buffers = self.tables(self.root, "Buffers")
         sizes = [self.data_bytes(buffer) for buffer in buffers]
-        tables = self.tables(subgraph, "Tensors")
-        graph = self.graph(subgraph, tuple(self.tensor(n, t, sizes) for n, t in enumerate(tables)))
-        operators = self.tables(subgraph, "Operators")
+        graph = self.graph(subgraph, self.tables(subgraph, "Tensors"), sizes)
         return ModelFile(
             graph=graph,
             offsets=self.offsets(graph, buffers),
             description=self.text(self.root.Description()),
-            beyond=tuple(dict.fromkeys(self.beyond(graph, tables, operators))),
         )
 
-    def graph(self, subgraph: Any, tensors: tuple[Tensor, ...]) -> Graph:
-        """The subgraph as a Graph whose tensors and operators agree with each other."""
+    def graph(self, subgraph: Any, tables: Sequence[Any], sizes: Sequence[int]) -> Graph:
+        """The subgraph as a Graph, in which nothing refers to what is not there."""
         kinds = [self.kind(code) for code in self.tables(self.root, "OperatorCodes")]
-        graph = Graph(
+        tensors = tuple(self.tensor(n, table, sizes) for n, table in enumerate(tables))
+        scales = [self.scales(table) for table in tables]
+        return Graph(
             name=self.text(subgraph.Name()),
             tensors=tensors,
             ops=tuple(
-                self.op(step, table, kinds, tensors)
+                _with_scales(self.op(step, table, kinds, tensors), scales)
                 for step, table in enumerate(self.tables(subgraph, "Operators"))
             ),
             inputs=self.references(subgraph, "Inputs", tensors, "the graph"),
             outputs=self.references(subgraph, "Outputs", tensors, "the graph"),
         )
-        if not graph.ops or not graph.outputs:
-            raise ModelFileError("this .tflite file has no operators or no output: nothing to run")
-        if any(tensors[t].constant for t in graph.inputs):
-            raise _damaged("an input of its graph is a constant")
-        _check_order(graph)
-        return graph
 
     def count(self, items: int) -> None:
         """Note that so many numbers or characters are going to be copied."""
@@ -177,9 +163,9 @@ class _Reader:
             )
 
     def text(self, data: bytes | None) -> str:
-        """A string of the file; "" where there is none."""
+        """A string of the file, as it can be printed; "" where there is none."""
         self.count(len(data or b""))
-        return (data or b"").decode(errors="replace")
+        return printable((data or b"").decode(errors="replace"))
 
     def tables(self, owner: Any, field: str) -> list[Any]:
         """The tables in a list of the schema."""
@@ -206,6 +192,11 @@ class _Reader:
         self, owner: Any, field: str, tensors: Sequence[Tensor], who: str, lowest: int = 0
     ) -> tuple[int, ...]:
         """Numbers of tensors, each from `lowest` to that of the last tensor."""
+        if self.length(owner, field) > LARGEST_LIST:
+            raise ModelFileError(
+                f"{who} of this .tflite file has {self.length(owner, field):,} {field.lower()}; "
+                f"at most {LARGEST_LIST:,} can be read"
+            )
         found = self.numbers(owner, field)
         if found and not lowest <= min(found) <= max(found) < len(tensors):
             wrong = next(t for t in found if not lowest <= t < len(tensors))
@@ -241,7 +232,14 @@ class _Reader:
         if dtype not in ITEM_BYTES:
             raise _unknown(f"tensor {number} has type {dtype}", list(ITEM_BYTES))
         constant = sizes[buffer] > 0
-        tensor = Tensor(name=self.text(table.Name()), shape=shape, dtype=dtype, constant=constant)
+        tensor = Tensor(
+            name=self.text(table.Name()),
+            shape=shape,
+            dtype=dtype,
+            constant=constant,
+            variable=bool(table.IsVariable()),
+            quantized=self.is_quantized(table),
+        )
         if constant and sizes[buffer] != tensor.size_bytes and table.Sparsity() is None:
             raise _damaged(
                 f"tensor {number} of shape {list(shape)} takes {tensor.size_bytes} bytes, "
@@ -261,19 +259,12 @@ class _Reader:
             inputs=self.references(table, "Inputs", tensors, name, lowest=-1),
             outputs=self.references(table, "Outputs", tensors, name),
         )
-        if op.kind not in OPTIONS:
-            return op
-        least, rank, _ = OPTIONS[op.kind]
-        used = [*op.inputs[:least], *op.outputs]
-        if len(op.inputs) < least or len(op.outputs) != 1 or min(used) < 0:
-            raise _damaged(f"operator {name} needs {least} inputs and one output")
-        if any(len(tensors[t].shape) < rank for t in used):
-            raise _damaged(f"operator {name} needs tensors of {rank} dimensions")
-        return self.with_options(op, table, tensors)
+        check_form(op, tensors)
+        return self.with_options(op, table, tensors) if op.kind in OPTIONS else op
 
     def options(self, op: Op, table: Any) -> Any:
         """The operator's table of options; None where it has none."""
-        union, name = table.BuiltinOptions(), OPTIONS[op.kind][2]
+        union, name = table.BuiltinOptions(), OPTIONS[op.kind]
         if union is None:
             return None
         if table.BuiltinOptionsType() != getattr(self.tflite.BuiltinOptions, name):
@@ -298,14 +289,16 @@ class _Reader:
         op = replace(op, activation=ACTIVATIONS[activation])
         if op.kind not in CONVOLUTIONS + POOLS:
             return op
-        stride = (options.StrideH(), options.StrideW())
+        if options.Padding() not in PADDINGS:
+            raise _unknown(f"operator {op.name} has padding {options.Padding()}", list(PADDINGS))
+        op = replace(
+            op, stride=(options.StrideH(), options.StrideW()), padding=PADDINGS[options.Padding()]
+        )
         if op.kind in POOLS:
-            kernel = (options.FilterHeight(), options.FilterWidth())
-        else:
-            kernel = (tensors[op.inputs[1]].shape[1], tensors[op.inputs[1]].shape[2])
-        if min(*stride, *kernel) < 1 or options.Padding() not in PADDINGS:
-            raise _damaged(f"operator {op.name} has an impossible stride, kernel or padding")
-        return replace(op, kernel=kernel, stride=stride, padding=PADDINGS[options.Padding()])
+            return replace(op, kernel=(options.FilterHeight(), options.FilterWidth()))
+        _, height, width, _ = tensors[op.inputs[1]].shape
+        dilation = (options.DilationHFactor(), options.DilationWFactor())
+        return replace(op, kernel=(height, width), dilation=dilation)
 
     def offsets(self, graph: Graph, buffers: Sequence[Any]) -> dict[int, int]:
         """TFLM's offline memory plan (tensorflow/lite/micro/docs/memory_management.md).
@@ -332,27 +325,14 @@ class _Reader:
         placed = enumerate(zip(offsets, graph.tensors, strict=True))
         return {t: o for t, (o, tensor) in placed if o != NOT_PLANNED and not tensor.constant}
 
-    def beyond(
-        self, graph: Graph, tables: Sequence[Any], operators: Sequence[Any]
-    ) -> Iterator[str]:
-        """What the file uses that a Graph does not show."""
-        if _has_idle_tensors(graph):
-            yield "tensors that no operator writes or reads"
-        if any(table.IsVariable() for table in tables):
-            yield "variables"
-        scales = [self.scales(table) for table in tables]
-        for op, operator in zip(graph.ops, operators, strict=True):
-            if op.kind == "FULLY_CONNECTED" and scales[op.inputs[1]] > 1:
-                yield "FULLY_CONNECTED with one scale per channel"
-            if op.kind in CONVOLUTIONS:
-                options = self.options(op, operator)
-                if max(options.DilationHFactor(), options.DilationWFactor()) > 1:
-                    yield f"{op.kind} with dilation"
-
     def scales(self, table: Any) -> int:
-        """How many scales a tensor has; they and its zero points lie inside the file."""
+        """How many scales a tensor has."""
+        quantization = table.Quantization()
+        return 0 if quantization is None else self.length(quantization, "Scale")
+
+    def is_quantized(self, table: Any) -> bool:
+        """Whether a tensor has scales and zero points; both lie inside the file."""
         quantization = table.Quantization()
         if quantization is None:
-            return 0
-        self.length(quantization, "ZeroPoint")
-        return self.length(quantization, "Scale")
+            return False
+        return min(self.length(quantization, name) for name in ("Scale", "ZeroPoint")) > 0

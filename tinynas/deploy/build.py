@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tinynas.cost.flash import file_bytes
-from tinynas.cost.memory import Kernels, predict_arena, scratch_bytes
+from tinynas.cost.kernels import Kernels, scratch_by_op
+from tinynas.cost.memory import predict_arena
 from tinynas.deploy.plan import MemoryPlan, head_with_scratch, plan_memory
 from tinynas.deploy.quantize import FloatWeights, QuantizedModel, calibrate, quantize
 from tinynas.deploy.tflite_writer import write_tflite
@@ -62,7 +63,7 @@ def build(graph: Graph, weights: FloatWeights, images: Images, kernels: Kernels)
     """
     real = (images.astype(np.float32).transpose(0, 3, 1, 2) - 128) / 128
     model = quantize(graph, weights, calibrate(graph, weights, real))
-    plan = plan_memory(graph, [scratch_bytes(graph, op, kernels) for op in graph.ops])
+    plan = plan_memory(graph, scratch_by_op(graph, kernels))
     content = write_tflite(model, plan=plan.offsets)
     return Built(model=model, plan=plan, content=content, predicted=predict(graph, kernels, plan))
 

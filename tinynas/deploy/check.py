@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tinynas.budget import Budget, format_bytes
-from tinynas.cost.memory import KERNEL_BYTES, Kernels, predict_arena, scratch_bytes
+from tinynas.cost.kernels import HOST_KERNELS, Kernels, scratch_by_op
+from tinynas.cost.memory import predict_arena, unknown_memory
+from tinynas.cost.model_file import read_bytes
 from tinynas.cost.tflite_reader import ModelFile, read_tflite
 from tinynas.deploy.plan import head_with_scratch
 from tinynas.deploy.verify import (
@@ -17,33 +19,32 @@ from tinynas.deploy.verify import (
     smallest_arena_bytes,
 )
 from tinynas.errors import ModelFileError, TinynasError
-from tinynas.graph import Graph, Op
-
-LARGEST_FILE_BYTES = 64 * 2**20  # more than the flash of any MCU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictedSram:
-    """What rules say: the arena on a 32-bit chip, and its head with reference kernels, in bytes.
+    """What rules say: the arena on a 32-bit chip, and what this host can compare, in bytes.
 
-    `sram_bytes` includes the scratch buffers of the chip's kernels.
+    `sram_bytes` includes the scratch buffers of the chip's kernels. The head is that of reference
+    kernels; `sram_host_tail_bytes` are TFLM's records on this host, by the rules of the chip's.
     """
 
     sram_bytes: int
     sram_head_bytes: int
+    sram_host_tail_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredSram:
     """What TFLM reports on this host, in bytes, all None where it is not installed.
 
-    `sram_host_needed_bytes` is the smallest arena that works here, at least the total; it is
+    `sram_host_needed_bytes` is the smallest arena that works here, at least head and tail; it is
     looked for only where nothing is predicted. Pointers have 8 bytes here, so a 32-bit chip with
     reference kernels needs no more.
     """
 
     sram_head_bytes: int | None = None
-    sram_host_total_bytes: int | None = None
+    sram_host_tail_bytes: int | None = None
     sram_host_needed_bytes: int | None = None
 
 
@@ -54,31 +55,9 @@ def check_file(path: Path, budget: Budget, kernels: Kernels, runtime: str) -> di
     model or none that TFLM can run, TinynasError for one that nothing here can tell about.
     """
     try:
-        return _check(path, _read(path), budget, kernels, runtime)
+        return _check(path, read_bytes(path), budget, kernels, runtime)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
-
-
-def unknown_parts(model: ModelFile) -> tuple[str, ...]:
-    """What of a model the rules for its memory do not know, in words; empty if they know all.
-
-    The rules were checked for one input, one output and int8 activations.
-    """
-    graph = model.graph
-    kinds = sorted({op.kind for op in graph.ops} - set(KERNEL_BYTES))
-    parts = [f"operator kind {kind}" for kind in kinds]
-    used = {t for op in graph.ops for t in (*graph.activations(op), *op.outputs)}
-    types = sorted({graph.tensors[t].dtype for t in used} - {"int8"})
-    parts += [f"activations of type {dtype}" for dtype in types]
-    if any(_has_odd_output(graph, op) for op in graph.ops):
-        parts.append("operators without exactly one output of one or more dimensions")
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        parts.append(f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs")
-    return (*parts, *model.beyond)
-
-
-def _has_odd_output(graph: Graph, op: Op) -> bool:
-    return len(op.outputs) != 1 or not graph.tensors[op.outputs[0]].shape
 
 
 def predict_sram(model: ModelFile, kernels: Kernels) -> PredictedSram:
@@ -87,11 +66,14 @@ def predict_sram(model: ModelFile, kernels: Kernels) -> PredictedSram:
     Where the file places nothing TFLM's own planner does.
     """
     graph = model.graph
-    scratch = [scratch_bytes(graph, op, kernels) for op in graph.ops]
-    head = head_with_scratch(graph, model.offsets, scratch)
+    head, reference_head = (
+        head_with_scratch(graph, model.offsets, scratch_by_op(graph, library))
+        for library in (kernels, HOST_KERNELS)
+    )
     return PredictedSram(
         sram_bytes=predict_arena(graph, kernels, head).sram_bytes,
-        sram_head_bytes=head_with_scratch(graph, model.offsets),
+        sram_head_bytes=reference_head,
+        sram_host_tail_bytes=predict_arena(graph, HOST_KERNELS).tail_bytes,
     )
 
 
@@ -106,33 +88,16 @@ def measure_sram(content: bytes, *, smallest: bool) -> MeasuredSram:
     needed = max(use.total_bytes, smallest_arena_bytes(content)) if smallest else None
     return MeasuredSram(
         sram_head_bytes=use.head_bytes,
-        sram_host_total_bytes=use.total_bytes,
+        sram_host_tail_bytes=use.tail_bytes,
         sram_host_needed_bytes=needed,
     )
-
-
-def _read(path: Path) -> bytes:
-    """A regular file's bytes; ModelFileError where it cannot be read or is too large."""
-    try:
-        if not path.exists():
-            raise ModelFileError("there is no such file")
-        if not path.is_file():
-            raise ModelFileError("this is not a file that can be read")
-        if path.stat().st_size > LARGEST_FILE_BYTES:
-            raise ModelFileError(
-                f"it has {format_bytes(path.stat().st_size)}; models of at most "
-                f"{format_bytes(LARGEST_FILE_BYTES)} are read"
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelFileError(f"this file cannot be read: {error.strerror}") from None
 
 
 def _check(
     path: Path, content: bytes, budget: Budget, kernels: Kernels, runtime: str
 ) -> dict[str, Any]:
     model = read_tflite(content)
-    unknown = unknown_parts(model)
+    unknown = unknown_memory(model.graph)
     predicted = None if unknown else predict_sram(model, kernels)
     measured = _measure(content, unknown)
     misses = _misses(predicted, measured, len(content), budget)
@@ -180,12 +145,26 @@ def _misses(
         misses.append(f"{which} needs {format_bytes(needed)} of SRAM, above {sram}")
     if file_bytes > budget.flash_bytes:
         misses.append(f"the file has {format_bytes(file_bytes)}, above {flash}")
-    if predicted and measured.sram_head_bytes not in (None, predicted.sram_head_bytes):
-        misses.append(
-            f"the arena's head has {measured.sram_head_bytes:,} bytes in the runtime, predicted "
-            f"were {predicted.sram_head_bytes:,}: the prediction cannot be relied on"
-        )
-    return misses
+    return [*misses, *_contradictions(predicted, measured)]
+
+
+def _contradictions(predicted: PredictedSram | None, measured: MeasuredSram) -> list[str]:
+    """A sentence for each prediction that the runtime on this host contradicts."""
+    if predicted is None or measured.sram_head_bytes is None:
+        return []
+    compared = {
+        "the arena's head has": (measured.sram_head_bytes, predicted.sram_head_bytes),
+        "the runtime's records take": (
+            measured.sram_host_tail_bytes,
+            predicted.sram_host_tail_bytes,
+        ),
+    }
+    return [
+        f"{what} {found:,} bytes in the runtime on this host, predicted were {expected:,}: the "
+        "prediction cannot be relied on"
+        for what, (found, expected) in compared.items()
+        if found != expected
+    ]
 
 
 def _basis(unknown: tuple[str, ...], executed: bool, kernels: Kernels, runtime: str) -> str:
@@ -199,8 +178,8 @@ def _basis(unknown: tuple[str, ...], executed: bool, kernels: Kernels, runtime: 
         )
     if executed:
         return (
-            f"the verdict rests on the arena predicted for a 32-bit chip with {runtime}, whose "
-            "head with reference kernels was compared with the runtime's on this host"
+            f"the verdict rests on the arena predicted for a 32-bit chip with {runtime}; what the "
+            "same rules say of this host was compared with the runtime here"
         )
     return (
         f"the verdict rests on the arena predicted for a 32-bit chip with {runtime} alone: "

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinynas.cost.memory import align, live_bytes
+from tinynas.cost.memory import align
 from tinynas.graph import Graph
+
+Scratch = Sequence[Sequence[int]]  # per operator, the sizes of its scratch buffers in bytes
 
 SEARCH_STEPS = 5_000  # placements tried before giving the lower bound up
 EXCHANGES = 300  # changes of order tried after that
@@ -50,6 +52,15 @@ class Buffer:
         return self.first <= other.last and other.first <= self.last
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A buffer at an arena offset: that of a tensor, or, with none, an operator's scratch."""
+
+    tensor: int | None
+    offset: int
+    buffer: Buffer
+
+
 def activation_buffers(graph: Graph) -> dict[int, Buffer]:
     """A buffer per activation, by tensor number, in ascending order."""
     lifetimes = sorted(graph.lifetimes().items())
@@ -59,29 +70,28 @@ def activation_buffers(graph: Graph) -> dict[int, Buffer]:
     }
 
 
-def scratch_buffers(graph: Graph, scratch_bytes: Sequence[int]) -> list[Buffer]:
-    """A buffer per operator that asks for scratch; `scratch_bytes` is empty or one per operator.
+def scratch_buffers(graph: Graph, scratch: Scratch) -> list[Buffer]:
+    """A buffer for each scratch size; `scratch` is empty or has a tuple per operator.
 
     Raises ValueError for any other length.
     """
-    if len(scratch_bytes) not in (0, len(graph.ops)):
+    if len(scratch) not in (0, len(graph.ops)):
         raise ValueError(
-            f"scratch_bytes must hold one size for each of the {len(graph.ops)} operators, "
-            f"got {len(scratch_bytes)}"
+            f"scratch must hold the sizes for each of the {len(graph.ops)} operators, "
+            f"got {len(scratch)}"
         )
     return [
         Buffer(size=align(size), first=step, last=step)
-        for step, size in enumerate(scratch_bytes)
-        if size > 0
+        for step, sizes in enumerate(scratch)
+        for size in sizes
     ]
 
 
-def lower_bound(graph: Graph, scratch_bytes: Sequence[int] = ()) -> int:
-    """Largest sum, over operators, of live activations and scratch, in bytes of the arena."""
-    live = live_bytes(graph)
-    for buffer in scratch_buffers(graph, scratch_bytes):
-        live[buffer.first] += buffer.size
-    return max(live)
+def lower_bound(graph: Graph, scratch: Scratch = ()) -> int:
+    """Largest sum of activations and scratch in memory at one time, in bytes of the arena."""
+    buffers = [*activation_buffers(graph).values(), *scratch_buffers(graph, scratch)]
+    times = {buffer.first for buffer in buffers}
+    return max(sum(b.size for b in buffers if b.first <= t <= b.last) for t in times)
 
 
 def _first_fit(
@@ -111,29 +121,43 @@ def _top(buffers: Sequence[Buffer], offsets: Mapping[int, int]) -> int:
     return max(offset + buffers[index].size for index, offset in offsets.items())
 
 
-def head_with_scratch(
-    graph: Graph, offsets: Mapping[int, int], scratch_bytes: Sequence[int] = ()
-) -> int:
-    """Head of the arena in TFLM when the activations lie at `offsets`.
+def _placed_by_tflm(buffers: Sequence[Buffer], given: Mapping[int, int]) -> dict[int, int]:
+    """Offsets by index: those given, and TFLM's choice for all the others."""
+    online = [index for index in range(len(buffers)) if index not in given]
+    return _first_fit(buffers, _tflm_order(buffers, online), given)
 
-    Scratch buffers, and activations that `offsets` leaves out, are placed by TFLM.
+
+def placements(
+    graph: Graph, offsets: Mapping[int, int], scratch: Scratch = ()
+) -> tuple[Placed, ...]:
+    """Everything in the head of the arena when the activations lie at `offsets` in TFLM.
+
+    Scratch buffers, and activations that `offsets` leaves out, are placed by TFLM. Activations
+    come in ascending order, then scratch buffers.
     """
     tensors = activation_buffers(graph)
-    buffers = [*tensors.values(), *scratch_buffers(graph, scratch_bytes)]
+    buffers = [*tensors.values(), *scratch_buffers(graph, scratch)]
     given = {index: offsets[t] for index, t in enumerate(tensors) if t in offsets}
-    online = [index for index in range(len(buffers)) if index not in given]
-    return _top(buffers, _first_fit(buffers, _tflm_order(buffers, online), given))
+    placed = _placed_by_tflm(buffers, given)
+    numbers: list[int | None] = [*tensors, *[None] * (len(buffers) - len(tensors))]
+    return tuple(
+        Placed(tensor=numbers[index], offset=placed[index], buffer=buffer)
+        for index, buffer in enumerate(buffers)
+    )
 
 
-def greedy_plan(graph: Graph, scratch_bytes: Sequence[int] = ()) -> MemoryPlan:
+def head_with_scratch(graph: Graph, offsets: Mapping[int, int], scratch: Scratch = ()) -> int:
+    """Head of the arena in TFLM when the activations lie at `offsets`; see `placements`."""
+    return max(p.offset + p.buffer.size for p in placements(graph, offsets, scratch))
+
+
+def greedy_plan(graph: Graph, scratch: Scratch = ()) -> MemoryPlan:
     """The plan that TFLM makes by itself."""
-    tensors = activation_buffers(graph)
-    buffers = [*tensors.values(), *scratch_buffers(graph, scratch_bytes)]
-    placed = _first_fit(buffers, _tflm_order(buffers, range(len(buffers))), {})
+    placed = placements(graph, {}, scratch)
     return MemoryPlan(
-        offsets={t: placed[index] for index, t in enumerate(tensors)},
-        head_bytes=_top(buffers, placed),
-        bound_bytes=lower_bound(graph, scratch_bytes),
+        offsets={p.tensor: p.offset for p in placed if p.tensor is not None},
+        head_bytes=max(p.offset + p.buffer.size for p in placed),
+        bound_bytes=lower_bound(graph, scratch),
     )
 
 
@@ -251,23 +275,26 @@ def _local_search(buffers: Sequence[Buffer], bound: int) -> dict[int, int]:
     return offsets
 
 
-def plan_memory(graph: Graph, scratch_bytes: Sequence[int] = ()) -> MemoryPlan:
+def plan_memory(graph: Graph, scratch: Scratch = ()) -> MemoryPlan:
     """A plan without overlap whose head is the lower bound, or the best one found.
 
-    `scratch_bytes[i]` is what the runtime's kernel of operator i asks for while it runs. Never
-    worse than TFLM's own plan, and the same for the same graph.
+    `scratch[i]` are the sizes that the runtime's kernel of operator i asks for while it runs.
+    Never worse than TFLM's own plan, and the same for the same graph.
     """
-    tensors, bound = activation_buffers(graph), lower_bound(graph, scratch_bytes)
-    scratch = scratch_buffers(graph, scratch_bytes)
+    tensors, bound = activation_buffers(graph), lower_bound(graph, scratch)
+    asked = scratch_buffers(graph, scratch)
+    room = {
+        step: sum(b.size for b in asked if b.first == step) for step in {b.first for b in asked}
+    }
     numbers = sorted(tensors, key=lambda t: (tensors[t].first, t))
-    found = _search([tensors[t] for t in numbers], {b.first: b.size for b in scratch}, bound)
+    found = _search([tensors[t] for t in numbers], room, bound)
     if found is not None:
         offsets = dict(zip(numbers, found, strict=True))
     else:
-        placed = _local_search([*tensors.values(), *scratch], bound)
+        placed = _local_search([*tensors.values(), *asked], bound)
         offsets = {t: placed[index] for index, t in enumerate(tensors)}
-    head = head_with_scratch(graph, offsets, scratch_bytes)
+    head = head_with_scratch(graph, offsets, scratch)
     plan = MemoryPlan(offsets=offsets, head_bytes=head, bound_bytes=bound)
     if head == bound:
         return plan
-    return min(plan, greedy_plan(graph, scratch_bytes), key=lambda p: p.head_bytes)
+    return min(plan, greedy_plan(graph, scratch), key=lambda p: p.head_bytes)

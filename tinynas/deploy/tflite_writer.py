@@ -21,7 +21,7 @@ from tinynas.cost.flash import (
     file_bytes,
     has_shared_options,
 )
-from tinynas.cost.memory import PER_CHANNEL
+from tinynas.cost.memory import CONVOLUTIONS
 from tinynas.deploy.flatbuffer import FlatbufferWriter, Ref, TableType
 from tinynas.deploy.quantize import QuantizedModel, QuantizedWeights
 from tinynas.graph import Graph, Op
@@ -252,7 +252,7 @@ def _write_operator(
     writer.vector(("writes", op.name), "i", op.outputs)
     if op.kind in WEIGHTED:
         owner = graph.ops[step + borrows_zero_points(graph, step)]
-        shared = op.kind not in PER_CHANNEL
+        shared = op.kind not in CONVOLUTIONS
         zeros = ("zero point", "zero") if shared else ("zero points", owner.name)
         constants = model.weights[op.name]
         _write_constant_tables(writer, graph, op, zeros, first_buffer)

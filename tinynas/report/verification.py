@@ -12,7 +12,9 @@ import numpy.typing as npt
 from torch import nn
 
 from tinynas.budget import Budget, format_bytes
+from tinynas.cost.kernels import HOST_KERNELS
 from tinynas.cost.latency import graph_latency_ms
+from tinynas.cost.memory import predict_arena
 from tinynas.data.dataset import Dataset
 from tinynas.deploy.build import Built, class_accuracy, to_int8
 from tinynas.deploy.c_source import resolver_calls
@@ -56,6 +58,12 @@ def misses(built: Built, arena: ArenaUse | None, budget: Budget) -> str | None:
         return (
             f"its arena's head has {arena.head_bytes:,} bytes in the runtime, "
             f"predicted were {predicted.sram_head_bytes:,}"
+        )
+    records = predict_arena(built.model.graph, HOST_KERNELS).tail_bytes
+    if arena and arena.tail_bytes != records:
+        return (
+            f"the runtime's records take {arena.tail_bytes:,} bytes on this host, predicted were "
+            f"{records:,}"
         )
     return None
 

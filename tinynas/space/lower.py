@@ -23,10 +23,17 @@ class GraphBuilder:
         self.ops: list[Op] = []
 
     def tensor(
-        self, name: str, shape: tuple[int, ...], dtype: str = "int8", constant: bool = False
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: str = "int8",
+        constant: bool = False,
+        quantized: bool = True,
     ) -> int:
         """A new tensor."""
-        self.tensors.append(Tensor(name=name, shape=shape, dtype=dtype, constant=constant))
+        self.tensors.append(
+            Tensor(name=name, shape=shape, dtype=dtype, constant=constant, quantized=quantized)
+        )
         return len(self.tensors) - 1
 
     def _weighted(
@@ -42,10 +49,12 @@ class GraphBuilder:
         padding: Padding = "VALID",
         activation: Activation | None = None,
     ) -> int:
+        # A convolution's biases need no scale of their own; fully connected kernels compare it.
+        scaled = kind == "FULLY_CONNECTED"
         inputs = (
             source,
             self.tensor("", weights, constant=True),
-            self.tensor("", (out[-1],), "int32", constant=True),
+            self.tensor("", (out[-1],), "int32", constant=True, quantized=scaled),
         )
         result = self.tensor(name, out)
         self.ops.append(
