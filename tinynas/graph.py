@@ -44,6 +44,9 @@ class Op:
     """One operator: TFLite's name for its kind, the numbers of its tensors in TFLite's order.
 
     `per_channel` when a FULLY_CONNECTED has one scale for each output; convolutions always have.
+    `begin` is a STRIDED_SLICE's first index on each axis where it takes every element from there,
+    `pads` what a PAD adds before and after each axis, `axis` that of a CONCATENATION; empty or
+    None where that is not known.
     """
 
     name: str
@@ -56,6 +59,9 @@ class Op:
     padding: Padding = "VALID"
     activation: Activation | None = None
     per_channel: bool = False
+    begin: tuple[int, ...] = ()
+    pads: tuple[tuple[int, int], ...] = ()
+    axis: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
