@@ -12,13 +12,14 @@ import typer
 from tinynas.cli import app
 
 FLAGS = {
-    "search": "sram flash mcu runtime latency data space shrink algo out seed resume config "
+    "search": "sram flash mcu runtime latency data space shrink patch algo out seed resume config "
     "devices quiet json",
-    "shrink": "sram flash mcu runtime latency space shrink classes csv seed devices json",
+    "shrink": "sram flash mcu runtime latency space shrink patch classes csv seed devices json",
     "spaces": "",
     "mcus": "devices json",
     "verify": "model sram flash mcu runtime devices json",
-    "profile": "model mcu runtime devices html csv json",
+    "plan": "model o out mcu kernels devices json",
+    "profile": "model mcu runtime devices plan html csv json",
 }
 
 
@@ -106,7 +107,7 @@ def test_shrink_prints_its_choice_as_json_and_writes_the_table(tmp_path: Path) -
     chosen = json.loads(line)
     rows = (tmp_path / "table.csv").read_text().splitlines()
     assert len(rows) == 1 + 99
-    marked = [row.split(",") for row in rows[1:] if row.split(",")[2] == "1"]
+    marked = [row.split(",") for row in rows[1:] if row.split(",")[3] == "1"]
     assert [(float(r[0]), int(r[1])) for r in marked] == [(chosen["width"], chosen["resolution"])]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +55,11 @@ def test_the_input_of_a_skip_connection_lives_until_the_add() -> None:
 def test_an_input_read_late_is_in_memory_from_the_first_operator() -> None:
     graph = graph_of([((1,), 2), ((0, 2), 3)], outputs=(3,), constants=(1,))
     assert graph.lifetimes() == {0: (0, 1), 2: (0, 1), 3: (1, 1)}
+
+
+def test_an_input_that_nothing_reads_is_in_memory_with_the_others_before_the_operators() -> None:
+    graph = graph_of([((1, 1), 2)], outputs=(2,))
+    assert replace(graph, inputs=(0, 1)).lifetimes() == {0: (-1, -1), 1: (-1, 0), 2: (0, 0)}
 
 
 def test_a_graph_output_lives_to_the_last_operator() -> None:

@@ -2,7 +2,7 @@ import pytest
 
 from tinynas.config import Config, build_config
 from tinynas.errors import UsageError
-from tinynas.target import offered_space, resolve_target
+from tinynas.target import offered_space, plan_target, resolve_target
 
 
 def config(**target: object) -> Config:
@@ -49,3 +49,20 @@ def test_the_space_follows_from_the_images_size(native: int, name: str, largest:
 def test_images_far_below_a_spaces_resolutions_are_refused() -> None:
     with pytest.raises(UsageError, match="begins at 48 pixels, more than 4 times the 8 pixels"):
         offered_space("mcunet", 8)
+
+
+@pytest.mark.parametrize(
+    ("mcu", "kernels", "wanted"),
+    [
+        (None, None, ("any", ())),
+        (None, "any", ("any", ())),
+        (None, "cmsis-nn-mve", ("cmsis-nn-mve", ())),
+        ("nrf52840", None, ("cmsis-nn", ("cmsis-nn-dsp",))),
+        ("rp2040", None, ("cmsis-nn", ("cmsis-nn-c",))),
+        ("esp32s3", None, ("reference", ("reference-int-enums",))),
+    ],
+)
+def test_a_plan_is_for_the_kernels_of_a_chip_or_of_a_name(
+    mcu: str | None, kernels: str | None, wanted: tuple[str, tuple[str, ...]]
+) -> None:
+    assert plan_target(mcu, kernels, None) == wanted

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -71,9 +71,13 @@ class DataConfig(_Strict):
 
 
 class ShrinkConfig(_Strict):
-    """How stage 1 looks at the spaces."""
+    """How stage 1 looks at the spaces.
+
+    With `patch` auto, networks may begin on patches where that lets a better one fit.
+    """
 
     method: Method = "exact"
+    patch: Literal["auto", "off"] = "auto"
 
 
 class QuantizeConfig(_Strict):

@@ -177,9 +177,10 @@ class Console:
         self.say(
             f"Read {path / '6_model.md'} for what your firmware needs. Check the model again:"
         )
+        chip = f"--mcu {report['mcu']} " if report["mcu_named"] else ""
         self.say(
-            f"  python -m tinynas verify {model} --sram {budget['sram_bytes']} "
-            f"--flash {budget['flash_bytes']}"
+            f"  python -m tinynas verify {model} {chip}--runtime {report['runtime']} "
+            f"--sram {budget['sram_bytes']} --flash {budget['flash_bytes']}"
         )
 
 
@@ -194,28 +195,30 @@ def certainty(shrunk: Shrunk) -> str:
 
 def spaces_table(shrunk: Shrunk, shown: int = SHOWN_SPACES) -> Table:
     """Spaces by mean MACs of their fitting subnets, the chosen one marked."""
+    patched = any(row.patches > 1 for row in shrunk.rows)
     table = Table(box=None, pad_edge=True, padding=(0, 2, 0, 0))
-    for name in ("", "width", "pixels", "share that fits", "subnets that fit", "mean M MACs"):
+    names = ("", "width", "pixels", *(["patches"] if patched else []), "share that fits")
+    for name in (*names, "subnets that fit", "mean M MACs", "max M MACs"):
         table.add_column(name, justify="right")
-    table.add_column("max M MACs", justify="right")
     by_macs = sorted(shrunk.rows, key=lambda row: -row.count.mean_macs)
     rows = [shrunk.chosen, *(row for row in by_macs if row is not shrunk.chosen)]
     for row in rows[:shown]:
-        table.add_row("->" if row is shrunk.chosen else "", *_space_cells(row))
+        place = [f"{row.width:g}", str(row.resolution)]
+        if patched:
+            place.append(f"{row.patches}x{row.patches}" if row.patches > 1 else "-")
+        table.add_row("->" if row is shrunk.chosen else "", *place, *_count_cells(row))
     return table
 
 
-def _space_cells(row: Row) -> tuple[str, ...]:
+def _count_cells(row: Row) -> tuple[str, ...]:
     count = row.count
     if not count.estimate:
-        return (f"{row.width:g}", str(row.resolution), "0", "0", "-", "-")
+        return ("0", "0", "-", "-")
     most = f"{count.max_macs / 1e6:.2f}"
     if count.max_macs_possible > 1.005 * count.max_macs:
         most += f" to {count.max_macs_possible / 1e6:.2f}"
     share = f"{row.share:.1%}" if row.share >= 0.001 else f"{row.share:.1e}"
     return (
-        f"{row.width:g}",
-        str(row.resolution),
         share,
         f"{count.estimate:.3g}",
         f"{count.mean_macs / 1e6:.2f}",
@@ -293,7 +296,11 @@ def remarks(report: dict[str, Any]) -> list[str]:
 def check_lines(result: dict[str, Any]) -> list[str]:
     """What `tinynas verify` found, line by line."""
     predicted, measured, budget = result["predicted"], result["measured"], result["budget"]
-    lines = [f"{result['model']}: {'inside' if result['holds'] else 'NOT inside'} the budget"]
+    safety = result["plan_safety"]
+    verdict = "inside the budget" if result["holds"] else "NOT inside the budget"
+    if safety and not safety["safe"]:
+        verdict = f"its memory plan is NOT known to be safe with {result['runtime']}"
+    lines = [f"{result['model']}: {verdict}"]
     lines.append(
         f"  flash  file {format_bytes(result['file_bytes'])}, "
         f"limit {format_bytes(budget['flash_bytes'])}"
@@ -309,4 +316,4 @@ def check_lines(result: dict[str, Any]) -> list[str]:
             f"         measured head {format_bytes(measured['sram_head_bytes'])}, by "
             f"{result['executed_by']}"
         )
-    return lines + [f"  {why}" for why in result["why"]]
+    return lines + [f"  {why}" for why in (*result["why"], *(safety["words"] if safety else ()))]

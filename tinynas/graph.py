@@ -84,7 +84,8 @@ class Graph:
         As TFLM counts them (micro_allocation_info.cc): a graph input lives from operator 0, an
         operator's output from that operator, each until its last reader; a graph output lives to
         the last operator. An input that nothing reads lives at -1 alone, before the operators,
-        and a tensor that nothing writes from -2. Variables and empty tensors are none of these.
+        where the other inputs then live too, and a tensor that nothing writes from -2. Variables
+        and empty tensors are none of these.
         """
         final = len(self.ops) - 1
         first = {t: -1 for t in self.inputs}
@@ -101,8 +102,9 @@ class Graph:
                 last[t] = max(step, last[t])
         for t in self.outputs:
             last[t] = final
+        start = min((last[t] for t in self.inputs), default=0)
         for t in self.inputs:
-            first[t] = min(0, last[t])
+            first[t] = min(0, start)
         return {t: (first[t], last[t]) for t in sorted(first) if self._is_planned(t)}
 
     def _is_planned(self, number: int) -> bool:

@@ -19,6 +19,7 @@ import yaml
 from tinynas.config import Config
 from tinynas.console import Console
 from tinynas.cost.fitting import FittingSampler
+from tinynas.cost.prefix import split_of
 from tinynas.cost.table import CostTable
 from tinynas.data.dataset import Dataset, Source, Split, take
 from tinynas.data.open import open_data
@@ -69,7 +70,12 @@ def search_and_deploy(config: Config, run: RunDir, ui: Console) -> Outcome:
     source = open_data(config.data.source)
     check_same_data(run, source)
     space = offered_space(config.space, source.info.native_size)
-    task = make_task(target, len(source.info.labels), source.info.channels)
+    task = make_task(
+        target,
+        len(source.info.labels),
+        source.info.channels,
+        patch=config.shrink.patch == "auto",
+    )
 
     state_budget(run, target, source, space, ui)
     table = shrink_stage(run, config, target, space, task, ui)
@@ -125,7 +131,7 @@ def shrink_stage(
         chosen = find_space(str(run.file("2_space.yaml")))
         width, resolution = chosen.width_multipliers[0], chosen.resolutions[0]
         ui.skipped(f"width multiplier {width:g}, {resolution} pixels")
-        return compile_task(space, task, width, resolution)
+        return compile_task(space, task, width, resolution, patches=chosen.patches)
     with run.stage("shrink"), ui.progress("counting subnets") as advance:
         shrunk = shrink(
             space,
@@ -147,6 +153,7 @@ def save_shrunk(run: RunDir, space: SearchSpace, shrunk: Shrunk) -> None:
         update={
             "width_multipliers": (shrunk.chosen.width,),
             "resolutions": (shrunk.chosen.resolution,),
+            "patches": shrunk.chosen.patches,
         }
     )
     content = chosen.model_dump(mode="json", exclude_none=True)
@@ -281,7 +288,7 @@ def deploy_stage(
             )
             ui.winner(winner, arch)
             net = specialise(run, config, table.space, supernet, arch, data, ui)
-            built = export(run, config, target, table.space, net, arch, data, ui)
+            built = export(run, config, target, table, net, arch, data, ui)
             ui.stage(7, "Verify in the runtime")
             arena = measure(built)
             why = misses(built, arena, target.budget)
@@ -346,7 +353,7 @@ def export(
     run: RunDir,
     config: Config,
     target: Target,
-    space: SearchSpace,
+    table: CostTable,
     net: nn.Sequential,
     arch: Arch,
     data: Dataset,
@@ -358,10 +365,11 @@ def export(
 
     ui.stage(6, "Quantise and export")
     info = data.info
-    graph = lower(space, arch, classes=len(info.labels), channels=info.channels)
+    graph = lower(table.space, arch, classes=len(info.labels), channels=info.channels)
+    split = split_of(table.space, graph) if table.patches > 1 else 0
     count = min(config.quantize.calibration_images, len(data.train.labels))
     images = take(data.train, count, stream(config, CALIBRATION)).images
-    built = build(graph, fold(net), images, target.kernels)
+    built = build(graph, fold(net), images, target.kernels, split=split, patches=table.patches)
     run.write("6_model.tflite", built.content)
     ui.exported(built.predicted.flash_bytes)
     return built

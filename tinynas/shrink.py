@@ -8,7 +8,7 @@ paper's rule is there beside it (`sampled`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Literal
@@ -22,9 +22,10 @@ from tinynas.cost.counting import NOTHING, count_fitting
 from tinynas.cost.fitting import fits, minimal_costs
 from tinynas.cost.kernels import Kernels
 from tinynas.cost.memory import head_by_op
+from tinynas.cost.planned import Plan
 from tinynas.cost.table import Costs, CostTable, compile_costs
 from tinynas.errors import InfeasibleError
-from tinynas.space.arch import random_genes, smallest
+from tinynas.space.arch import encode, largest, random_genes, smallest
 from tinynas.space.lower import lower
 from tinynas.space.spec import SearchSpace
 
@@ -32,10 +33,15 @@ Method = Literal["exact", "sampled"]
 SAMPLES = 1000
 # A space with fewer fitting subnets leaves nothing to search; it is taken only if all have fewer.
 WORTH_SEARCHING = 1000
+# Rows and columns of patches to try, and the pixels from which on: smaller maps gain nothing that
+# the runtime's records for more operators do not take.
+PATCHES = (2, 3, 4)
+PIXELS_ON_PATCHES = 96
 
 CSV_COLUMNS = (
     "width",
     "resolution",
+    "patches",
     "chosen",
     "subnets",
     "fitting",
@@ -53,22 +59,28 @@ CSV_COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What every subnet of a run has in common: the data's shape and what executes the model."""
+    """What every subnet of a run has in common: the data's shape and what executes the model.
+
+    `patch` allows spaces whose subnets begin on patches, where that lets better ones fit.
+    """
 
     classes: int
     channels: int
     kernels: Kernels
     latency: OpLatency
+    plan: Plan = "overlap"
+    patch: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What is known of one (width multiplier, resolution)."""
+    """What is known of one (width multiplier, resolution), begun on patches x patches patches."""
 
     width: float
     resolution: int
     subnets: int
     count: Count
+    patches: int = 1
 
     @property
     def share(self) -> float:
@@ -87,9 +99,14 @@ class Shrunk:
 
 
 def compile_task(
-    space: SearchSpace, task: Task, width: float, resolution: int, memo: Memo | None = None
+    space: SearchSpace,
+    task: Task,
+    width: float,
+    resolution: int,
+    memo: Memo | None = None,
+    patches: int = 1,
 ) -> CostTable:
-    """The cost table of one (width, resolution) for a task.
+    """The cost table of one (width, resolution) for a task, begun on that many patches squared.
 
     Tables that share a `memo`, a dict that starts empty, are compiled faster.
     """
@@ -101,6 +118,8 @@ def compile_task(
         channels=task.channels,
         kernels=task.kernels,
         latency=task.latency,
+        plan=task.plan,
+        patches=patches,
         memo=memo,
     )
 
@@ -144,25 +163,36 @@ def shrink(
     memo: Memo = {}
     tables = [compile_task(space, task, w, r, memo) for w, r in pairs]
     minimal = [minimal_costs(table) for table in tables]
-    if not any(fits(costs, budget).any() for costs in minimal):
-        raise InfeasibleError(explain(space, budget, task, tables, minimal))
-    rows = []
-    for number, (table, least) in enumerate(zip(tables, minimal, strict=True), start=1):
-        count = (
+    possible = any(fits(costs, budget).any() for costs in minimal)
+
+    def count(table: CostTable, least: Costs) -> Row:
+        found = (
             count_fitting(table, budget, minimal=least)
             if method == "exact"
             else count_sampled(table, budget, rng)
         )
-        rows.append(
-            Row(
-                width=table.width,
-                resolution=table.resolution,
-                subnets=space.subnets(),
-                count=count,
-            )
+        return Row(
+            width=table.width,
+            resolution=table.resolution,
+            patches=table.patches,
+            subnets=space.subnets(),
+            count=found,
         )
+
+    rows = []
+    for number, (table, least) in enumerate(zip(tables, minimal, strict=True), start=1):
+        rows.append(count(table, least))
         if on_space:
             on_space(number, len(tables))
+    for table in _patched_tables(space, task, tables, rows, memo) if task.patch else ():
+        least = minimal_costs(table)
+        minimal.append(least)
+        if fits(least, budget).any():
+            possible = True
+            tables.append(table)
+            rows.append(count(table, least))
+    if not possible:
+        raise InfeasibleError(explain(space, budget, task, tables, minimal))
     if not any(row.count.estimate for row in rows):
         raise InfeasibleError(
             f"none of {SAMPLES:,} sampled subnets fits in any of {len(rows)} spaces, though some "
@@ -172,15 +202,50 @@ def shrink(
     return Shrunk(rows=tuple(rows), chosen=chosen, table=tables[rows.index(chosen)], method=method)
 
 
+def _patched_tables(
+    space: SearchSpace,
+    task: Task,
+    tables: Sequence[CostTable],
+    rows: list[Row],
+    memo: Memo,
+) -> Iterator[CostTable]:
+    """Tables on patches of the spaces in which not all fits and that could be better than `rows`.
+
+    `rows` may grow meanwhile. No space is better whose largest subnet computes less than the mean
+    subnet of the best one.
+    """
+    whole = list(zip(tables, rows, strict=True))
+    for table, row in sorted(whole, key=lambda pair: -_most_macs(pair[0])):
+        if row.resolution < PIXELS_ON_PATCHES or row.count.lower == row.subnets:
+            continue
+        for patches in PATCHES:
+            best = max((r.count.mean_macs for r in _worth_searching(rows)), default=0.0)
+            if _most_macs(table) > best:
+                yield compile_task(space, task, row.width, row.resolution, memo, patches)
+
+
+def _most_macs(table: CostTable) -> int:
+    """Multiply-accumulates of the largest subnet."""
+    arch = largest(table.space, width=table.width, resolution=table.resolution)
+    return int(table.evaluate(encode(table.space, arch)).macs[0])
+
+
+def _worth_searching(rows: Sequence[Row]) -> list[Row]:
+    """Those with enough fitting subnets; where none has, those with any."""
+    enough = [row for row in rows if row.count.estimate >= WORTH_SEARCHING]
+    return enough or [row for row in rows if row.count.estimate > 0]
+
+
 def choose(rows: Sequence[Row]) -> Row:
     """The row with the largest mean MACs among those with enough fitting subnets to search.
 
     Enough is 1,000 by the estimate; where no space has that many, any fitting subnet will do.
-    Ties go to the smaller resolution, then the larger width.
+    Ties go to fewer patches, the smaller resolution, then the larger width.
     """
-    enough = [row for row in rows if row.count.estimate >= WORTH_SEARCHING]
-    candidates = enough or [row for row in rows if row.count.estimate > 0]
-    return max(candidates, key=lambda row: (row.count.mean_macs, -row.resolution, row.width))
+    return max(
+        _worth_searching(rows),
+        key=lambda row: (row.count.mean_macs, -row.patches, -row.resolution, row.width),
+    )
 
 
 def to_csv(shrunk: Shrunk) -> str:
@@ -192,6 +257,7 @@ def to_csv(shrunk: Shrunk) -> str:
         values = (
             row.width,
             row.resolution,
+            row.patches,
             int(row is shrunk.chosen),
             row.subnets,
             *(f"{x:.6g}" for x in (count.estimate, count.lower, count.upper, row.share)),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from tinynas.budget import Budget, effective_budget
-from tinynas.config import Config
+from tinynas.config import Config, config_from
 from tinynas.cost.device import DEFAULT_DEVICE, Device, find_device
 from tinynas.cost.kernels import Kernels, kernels_of
 from tinynas.cost.latency import op_latency_us
+from tinynas.cost.overlap import SafeKernels, safe_kernels
 from tinynas.errors import UsageError
 from tinynas.shrink import Task
 from tinynas.space.spec import SearchSpace, default_space, find_space
@@ -48,14 +50,19 @@ def resolve_target(config: Config) -> Target:
     return Target(device=device, runtime=runtime, named=asked.mcu is not None, budget=budget)
 
 
-def make_task(target: Target, classes: int, channels: int) -> Task:
-    """What all subnets of a run have in common."""
+def make_task(target: Target, classes: int, channels: int, *, patch: bool = False) -> Task:
+    """What all subnets of a run have in common; `patch` allows them to begin on patches.
+
+    Not where the chip's file does not know what the operators take that patches need.
+    """
     device, runtime = target.device, target.runtime
+    cycles = device.runtime(runtime).latency.cycles
     return Task(
         classes=classes,
         channels=channels,
         kernels=target.kernels,
         latency=lambda graph, op: op_latency_us(graph, op, device, runtime),
+        patch=patch and cycles.move is not None and cycles.pad is not None,
     )
 
 
@@ -73,3 +80,25 @@ def offered_space(name: str | None, native_size: int) -> SearchSpace:
             "choose another --space or larger images"
         )
     return space.model_copy(update={"resolutions": kept})
+
+
+def plan_target(
+    mcu: str | None, kernels: str | None, devices: str | None
+) -> tuple[SafeKernels, tuple[Kernels, ...]]:
+    """What a memory plan must be safe with, and the libraries that will run it, none for all.
+
+    Those of a chip's default runtime, or of a name; by default any. Raises UsageError for both.
+    """
+    if mcu and kernels:
+        raise UsageError("--mcu says which kernels run on the chip; drop --kernels or --mcu")
+    if mcu:
+        flags = {"target": {"mcu": mcu, "devices": devices}}
+        library = resolve_target(config_from(None, flags)).kernels
+        return safe_kernels(library), (library,)
+    if devices:
+        raise UsageError("--devices is where --mcu is looked up; give both or none")
+    found = next((name for name in get_args(SafeKernels) if name == (kernels or "any")), None)
+    if found is None:
+        known = ", ".join(get_args(SafeKernels))
+        raise UsageError(f"--kernels {kernels!r} is not known; it is one of {known}")
+    return found, ()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinynas.cost.device import Device, find_device
+from tinynas.cost.device import Device, find_device, shipped_devices
 from tinynas.cost.latency import RATES, graph_latency_ms, op_latency_us
 from tinynas.errors import UsageError
 from tinynas.graph import MACS, Graph, Op, total_macs
@@ -21,13 +23,18 @@ CYCLES = {
     "fully_connected": {"per_mac": 4, "per_output": 40, "per_call": 400},
     "add": {"per_mac": 0, "per_output": 50, "per_call": 500},
     "average_pool_2d": {"per_mac": 6, "per_output": 60, "per_call": 600},
+    "pad": {"per_mac": 7, "per_output": 70, "per_call": 700},
+    "move": {"per_mac": 8, "per_output": 80, "per_call": 800},
 }
+MOVES = ("PAD", "STRIDED_SLICE", "CONCATENATION")
 
 
-def device(skips_padding: bool = False, clock_hz: int = 1_000_000) -> Device:
+def device(
+    skips_padding: bool = False, clock_hz: int = 1_000_000, without: tuple[str, ...] = ()
+) -> Device:
     """A chip of one cycle per microsecond with round rates."""
     figure = {"value": 1000, "source": "made up"}
-    cycles = {kind: dict(rates) for kind, rates in CYCLES.items()}
+    cycles = {kind: dict(rates) for kind, rates in CYCLES.items() if kind not in without}
     for kind in ("conv_kxk", "depthwise_conv_2d"):
         cycles[kind]["skips_padding"] = skips_padding
     runtime = {
@@ -136,6 +143,55 @@ def test_without_padding_there_is_nothing_to_skip() -> None:
     assert both == pytest.approx([2 * 36 * 18 + 20 * 36 + 200] * 2)
 
 
+def moving(kind: str, **known: Any) -> Graph:
+    """An operator of two 4x6x3 images, or of the first, whose output has 5x7x3 = 105 elements."""
+    builder = GraphBuilder()
+    images = tuple(builder.tensor(name, (1, 4, 6, 3)) for name in ("a", "b"))
+    read = images if kind == "CONCATENATION" else images[:1]
+    out = builder.tensor("out", (1, 5, 7, 3))
+    builder.ops.append(Op(name="move", kind=kind, inputs=read, outputs=(out,), **known))
+    return builder.build("move", images, (out,))
+
+
+@pytest.mark.parametrize(
+    ("graph", "wanted"),
+    [
+        # Five rows of three runs; 35 pixels; two parts in each of five rows, in the one image.
+        (moving("PAD", pads=((0, 0), (0, 1), (1, 0), (0, 0))), 7 * 15 + 70 * 105 + 700),
+        (moving("STRIDED_SLICE", begin=(0, 1, 1, 0)), 8 * 35 + 80 * 105 + 800),
+        (moving("CONCATENATION", axis=2), 8 * 2 * 5 + 80 * 105 + 800),
+        (moving("CONCATENATION", axis=1), 8 * 2 + 80 * 105 + 800),
+        # What is taken or joined is not known: every element may be a run.
+        (moving("STRIDED_SLICE"), 8 * 105 + 80 * 105 + 800),
+        (moving("CONCATENATION"), 8 * 105 + 80 * 105 + 800),
+    ],
+)
+def test_moves_cost_their_runs_of_bytes_outputs_and_call_by_hand(
+    graph: Graph, wanted: int
+) -> None:
+    assert op_latency_us(graph, graph.ops[0], device(), "tflm") == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("kind", MOVES)
+def test_a_move_raises_where_a_device_file_has_no_rates_for_it(kind: str) -> None:
+    graph, chip = moving(kind), device(without=("pad", "move"))
+    with pytest.raises(ValueError) as error:
+        op_latency_us(graph, graph.ops[0], chip, "tflm")
+    assert str(error.value) == f"operator kind {kind!r} has no latency for tflm on round"
+
+
+@pytest.mark.parametrize("kind", MOVES)
+@pytest.mark.parametrize("chip", shipped_devices().values(), ids=lambda chip: chip.name)
+def test_moves_cost_time_on_every_shipped_device_and_runtime(chip: Device, kind: str) -> None:
+    graph = moving(kind, axis=2, begin=(0, 1, 1, 0))
+    assert all(op_latency_us(graph, graph.ops[0], chip, name) > 0 for name in chip.runtimes)
+
+
+@pytest.mark.parametrize("chip", shipped_devices().values(), ids=lambda chip: chip.name)
+def test_slices_and_joins_run_the_same_kernels_in_every_runtime(chip: Device) -> None:
+    assert len({runtime.latency.cycles.move for runtime in chip.runtimes.values()}) == 1
+
+
 def test_an_unknown_kind_raises_instead_of_costing_nothing() -> None:
     graph = Graph(name="odd", tensors=(), ops=(), inputs=(), outputs=())
     op = Op(name="softmax", kind="SOFTMAX", inputs=(), outputs=())
@@ -143,7 +199,7 @@ def test_an_unknown_kind_raises_instead_of_costing_nothing() -> None:
         op_latency_us(graph, op, device(), "tflm")
     assert str(error.value) == (
         "operator kind 'SOFTMAX' has no latency; known: CONV_2D, DEPTHWISE_CONV_2D, "
-        "FULLY_CONNECTED, ADD, AVERAGE_POOL_2D"
+        "FULLY_CONNECTED, ADD, AVERAGE_POOL_2D, PAD, STRIDED_SLICE, CONCATENATION"
     )
 
 

@@ -1,4 +1,4 @@
-"""Any graph of int8 operators as a .tflite file, its constants all ones, for TFLM to allocate."""
+"""Any graph of int8 operators as a .tflite file, its constants all ones or random."""
 
 from __future__ import annotations
 
@@ -31,28 +31,35 @@ def _options(graph: Graph, op: Op) -> Callable[[Any], tuple[int, int]]:
     return options({**tables, "RESHAPE": "ReshapeOptions"}[op.kind])
 
 
-def _constant(graph: Graph, op: Op, place: int) -> HandTensor:
+def _constant(graph: Graph, op: Op, place: int, rng: np.random.Generator | None) -> HandTensor:
     tensor = graph.tensors[op.inputs[place]]
     if op.kind == "RESHAPE":
         shape = graph.tensors[op.outputs[0]].shape
         return HandTensor(shape=tensor.shape, dtype="int32", data=np.array(shape, np.int32))
     channels = 1 if op.kind == "FULLY_CONNECTED" else graph.tensors[op.outputs[0]].shape[-1]
+    data = np.ones(tensor.shape, tensor.dtype)
+    if rng:
+        data = rng.integers(-100, 101, tensor.shape).astype(tensor.dtype)
     return HandTensor(
         shape=tensor.shape,
         dtype=tensor.dtype,
-        data=np.ones(tensor.shape, tensor.dtype),
+        data=data,
         scales=((0.01, 0.0005)[place - 1],) * channels,
         axis=3 if op.kind == "DEPTHWISE_CONV_2D" and place == 1 else 0,
     )
 
 
-def graph_model(graph: Graph, offsets: Mapping[int, int] | None = None) -> bytes:
-    """The file, with a memory plan where `offsets` are given."""
+def graph_model(
+    graph: Graph,
+    offsets: Mapping[int, int] | None = None,
+    rng: np.random.Generator | None = None,
+) -> bytes:
+    """The file, with a memory plan where `offsets` are given and random weights where `rng` is."""
     tensors = [HandTensor(shape=tensor.shape) for tensor in graph.tensors]
     for op in graph.ops:
         for place, t in enumerate(op.inputs):
             if graph.tensors[t].constant:
-                tensors[t] = _constant(graph, op, place)
+                tensors[t] = _constant(graph, op, place, rng)
         if op.kind == "SOFTMAX":
             shape = graph.tensors[op.outputs[0]].shape
             tensors[op.outputs[0]] = HandTensor(shape=shape, scales=(1 / 256,), zero_point=-128)

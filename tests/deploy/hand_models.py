@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,14 +164,19 @@ def hand_model(
     outputs: Sequence[int],
     plan: Sequence[int] | None = None,
     subgraphs: int = 1,
+    metadata: Mapping[str, Array] | None = None,
 ) -> bytes:
-    """The .tflite file; `plan` is the content of TFLM's memory plan, header included."""
+    """The .tflite file; `plan` is the content of TFLM's memory plan, header included.
+
+    It is one of the metadata, of which there may be more.
+    """
     builder = flatbuffers.Builder(1024)
+    noted = dict(metadata or {})
+    if plan is not None:
+        noted["OfflineMemoryAllocation"] = np.asarray(plan, "<i4")
     constants = [number for number, tensor in enumerate(tensors) if tensor.data is not None]
     place = {number: 1 + index for index, number in enumerate(constants)}
-    stored = [None, *(tensors[number].data for number in constants)]
-    if plan is not None:
-        stored.append(np.asarray(plan, "<i4"))
+    stored = [None, *(tensors[number].data for number in constants), *noted.values()]
     buffers = [_buffer(builder, data) for data in stored]
     parts = [
         _offsets(
@@ -193,13 +198,13 @@ def hand_model(
     tflite.SubGraphAddInputs(builder, parts[2])
     tflite.SubGraphAddOutputs(builder, parts[3])
     subgraph = tflite.SubGraphEnd(builder)
-    metadata = []
-    if plan is not None:
-        name = builder.CreateString("OfflineMemoryAllocation")
+    entries = []
+    for number, called in enumerate(noted, len(stored) - len(noted)):
+        name = builder.CreateString(called)
         tflite.MetadataStart(builder)
         tflite.MetadataAddName(builder, name)
-        tflite.MetadataAddBuffer(builder, len(stored) - 1)
-        metadata.append(tflite.MetadataEnd(builder))
+        tflite.MetadataAddBuffer(builder, number)
+        entries.append(tflite.MetadataEnd(builder))
     lists = [
         _offsets(
             builder,
@@ -208,7 +213,7 @@ def hand_model(
         ),
         _offsets(builder, tflite.ModelStartSubgraphsVector, [subgraph] * subgraphs),
         _offsets(builder, tflite.ModelStartBuffersVector, buffers),
-        _offsets(builder, tflite.ModelStartMetadataVector, metadata),
+        _offsets(builder, tflite.ModelStartMetadataVector, entries),
     ]
     description = builder.CreateString("by hand")
     tflite.ModelStart(builder)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from random_models import random_constants, small_graph
 
+from tinynas.cost.patch import patch, splits
 from tinynas.deploy.c_source import c_source, resolver_calls
 from tinynas.deploy.tflite_writer import write_tflite
 from tinynas.errors import UsageError
@@ -57,6 +58,13 @@ def test_the_source_compiles_and_gives_the_model_back(tmp_path: Path) -> None:
     subprocess.run(command, cwd=tmp_path, check=True)
     printed = subprocess.run([tmp_path / "p"], capture_output=True, check=True)
     assert printed.stdout == content
+
+
+def test_a_patched_graph_needs_three_operators_more() -> None:
+    graph = small_graph(np.random.default_rng(4))
+    added = {"AddStridedSlice()", "AddPad()", "AddConcatenation()"}
+    patched = patch(graph, splits(graph)[0], 3, 3)
+    assert set(resolver_calls(patched)) == set(resolver_calls(graph)) | added
 
 
 def test_a_name_must_be_an_identifier() -> None:

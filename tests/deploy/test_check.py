@@ -18,6 +18,7 @@ from hand_models import (
 from random_models import random_constants, small_graph
 
 from tinynas.budget import Budget
+from tinynas.console import check_lines
 from tinynas.cost.kernels import Kernels
 from tinynas.cost.model_file import LARGEST_FILE_BYTES
 from tinynas.deploy.build import predict
@@ -242,6 +243,31 @@ def test_a_runtime_that_contradicts_the_prediction_is_believed(
     result = _check(tmp_path, _adds())
     assert not result["holds"]
     assert what in result["why"][0] and "cannot be relied on" in result["why"][0]
+
+
+@needs_tflm
+@pytest.mark.parametrize(
+    ("offsets", "safe_for"),
+    [
+        ([0, 128, 256, 384], ["any"]),
+        ([0, 0, 0, 0], ["reference", "cmsis-nn", "cmsis-nn-mve"]),  # each sum over what it adds
+        ([0, 16, 256, 384], []),  # above it by less than its size
+    ],
+)
+def test_a_plan_that_is_not_known_to_be_safe_does_not_hold(
+    tmp_path: Path, offsets: list[int], safe_for: list[str]
+) -> None:
+    result = _check(tmp_path, _adds([1, 0, 4, *offsets]))
+    assert result["plan_safety"]["safe_for"] == safe_for
+    assert result["plan_safety"]["safe"] is result["holds"] is bool(safe_for)
+    lines = check_lines(result)
+    if safe_for:
+        assert lines[0].endswith(": inside the budget")
+        assert lines[-1] == "  " + result["plan_safety"]["words"][-1]
+    else:
+        assert "NOT known to be safe with tflm-cmsis-nn" in lines[0]
+        assert "outputs may be silently wrong" in result["why"][0]
+    assert _check(tmp_path, _adds())["plan_safety"] is None
 
 
 @needs_tflm

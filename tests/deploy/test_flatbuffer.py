@@ -62,3 +62,16 @@ def test_a_label_is_used_once() -> None:
 def test_padding_cannot_be_negative() -> None:
     with pytest.raises(ValueError, match="4 bytes more than their room"):
         FlatbufferWriter(b"TEST", []).pad(-4)
+
+
+def test_another_file_is_kept_byte_for_byte_and_can_be_referred_to() -> None:
+    inner = b"0123456789"
+    writer = FlatbufferWriter(b"TEST", [POINT])
+    writer.table("root", POINT, 0, Ref("seven"), 0)
+    writer.embed(inner, {"seven": 7}, alignment=16)
+    content = writer.finish("root")
+    start = len(content) - len(inner)
+    assert content[start:] == inner and start % 16 == 0
+    (root,) = struct.unpack_from("<I", content, 0)
+    field = root + struct.unpack_from("<6H", content, 8)[4]
+    assert content[field + struct.unpack_from("<I", content, field)[0] :] == b"789"

@@ -14,8 +14,15 @@ from random_models import (
     small_graph,
 )
 
+from tinynas.cost.patch import patch, splits
 from tinynas.deploy.integer import activation_bounds, multiply, quantize_multiplier, simulate
-from tinynas.deploy.quantize import calibrate, quantize, run_float
+from tinynas.deploy.quantize import (
+    QuantizedModel,
+    calibrate,
+    patched_model,
+    quantize,
+    run_float,
+)
 from tinynas.deploy.tflite_writer import write_tflite
 from tinynas.deploy.verify import run_int8, runtime_available
 from tinynas.graph import Op
@@ -99,6 +106,47 @@ def test_simulation_equals_tflm_where_sums_need_float64() -> None:
     images = np.random.default_rng(0).integers(-128, 128, (20, 1, 1, 2000)).astype(np.int8)
     images[0], images[1] = 127, -128
     assert np.array_equal(simulate(model, images), run_int8(write_tflite(model), images))
+
+
+@pytest.mark.parametrize("seed", range(30, 36))
+def test_a_patched_model_gives_what_the_whole_one_gives(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    model = random_model(small_graph(rng), rng)
+    images = random_images(model.graph, 3, rng)
+    split = int(rng.choice(splits(model.graph)))
+    _, rows, columns, _ = model.graph.tensors[model.graph.ops[split - 1].outputs[0]].shape
+    patched = patch(model.graph, split, min(rows, 3), min(columns, 2))
+    assert np.array_equal(simulate(patched_model(model, patched), images), simulate(model, images))
+
+
+def test_slices_padding_and_joins_by_hand() -> None:
+    builder = GraphBuilder()
+    x = builder.tensor("image", (1, 2, 2, 1))
+    parts = [builder.tensor(name, (1, 2, 1, 1)) for name in ("left", "right")]
+    padded = builder.tensor("padded", (1, 3, 1, 1))
+    joined = builder.tensor("joined", (1, 5, 1, 1))
+    builder.ops += [
+        Op(name="l", kind="STRIDED_SLICE", inputs=(x,), outputs=(parts[0],), begin=(0, 0, 0, 0)),
+        Op(name="r", kind="STRIDED_SLICE", inputs=(x,), outputs=(parts[1],), begin=(0, 0, 1, 0)),
+        Op(
+            name="p",
+            kind="PAD",
+            inputs=(parts[0],),
+            outputs=(padded,),
+            pads=((0, 0), (1, 0), (0, 0), (0, 0)),
+        ),
+        Op(name="j", kind="CONCATENATION", inputs=(padded, parts[1]), outputs=(joined,), axis=1),
+    ]
+    graph = builder.build("moves", (x,), (joined,))
+    same = {t: 7 for t in range(len(graph.tensors))}
+    scales = dict.fromkeys(same, 0.5)
+    model = QuantizedModel(graph=graph, scales=scales, zero_points=same, weights={})
+    image = np.array([[[1], [2]], [[3], [4]]], np.int8)[None]
+    assert simulate(model, image).ravel().tolist() == [7, 1, 3, 2, 4]
+    ops = (*graph.ops[:3], replace(graph.ops[3], axis=None))
+    unknown = replace(model, graph=replace(graph, ops=ops))
+    with pytest.raises(ValueError, match="the axis along which j joins is not known"):
+        simulate(unknown, image)
 
 
 def test_simulation_does_not_depend_on_the_batches() -> None:

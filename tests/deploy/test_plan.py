@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -8,20 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_models import random_constants, random_graph, small_graph
 
-from tinynas.cost.kernels import HOST_KERNELS
+from tinynas.cost.bound import lower_bound
+from tinynas.cost.buffers import NO_PAIRS, Overlaps, activation_buffers
+from tinynas.cost.kernels import HOST_KERNELS, Kernels, scratch_by_op
 from tinynas.cost.layer_list import read_layer_list
 from tinynas.cost.memory import predict_arena
+from tinynas.cost.overlap import overlaps, safe_kernels
 from tinynas.deploy.plan import (
     MemoryPlan,
-    activation_buffers,
     greedy_plan,
     head_with_scratch,
-    lower_bound,
     plan_memory,
 )
 from tinynas.deploy.tflite_writer import write_tflite
 from tinynas.deploy.verify import measure_arenas, runtime_available, smallest_arena_bytes
 from tinynas.graph import Graph, Op, Tensor
+from tinynas.space.arch import decode, random_genes
+from tinynas.space.lower import lower
+from tinynas.space.spec import find_space
 
 LAYER_LISTS = Path(__file__).parents[1] / "fixtures" / "layer_lists"
 needs_tflm = pytest.mark.skipif(not runtime_available(), reason="tflite_micro is not installed")
@@ -35,16 +40,19 @@ def _chain(sizes: list[int]) -> Graph:
     return Graph(name="chain", tensors=tensors, ops=ops, inputs=(0,), outputs=(len(sizes) - 1,))
 
 
-def _assert_valid(graph: Graph, plan: MemoryPlan) -> None:
+def _assert_valid(graph: Graph, plan: MemoryPlan, overlaps: Overlaps = NO_PAIRS) -> None:
     buffers = activation_buffers(graph)
     assert set(plan.offsets) == set(buffers)
-    placed = [(plan.offsets[t], buffer) for t, buffer in buffers.items()]
-    for number, (offset, buffer) in enumerate(placed):
+    for offset, buffer in ((plan.offsets[t], buffer) for t, buffer in buffers.items()):
         assert offset >= 0 and offset % 16 == 0
         assert offset + buffer.size <= plan.head_bytes
-        for other, second in placed[:number]:
-            apart = offset + buffer.size <= other or other + second.size <= offset
-            assert apart or not buffer.meets(second)
+    for a, b in permutations(buffers, 2):
+        begin, end = plan.offsets[a], plan.offsets[a] + buffers[a].size
+        apart = end <= plan.offsets[b] or plan.offsets[b] + buffers[b].size <= begin
+        if buffers[a].meets(buffers[b]) and not apart:
+            out, read = (a, b) if (a, b) in overlaps else (b, a)
+            assert plan.offsets[read] - plan.offsets[out] >= overlaps[out, read]
+            assert buffers[read].last == buffers[out].first
 
 
 def _scratch(graph: Graph, rng: np.random.Generator) -> list[tuple[int, ...]]:
@@ -135,6 +143,81 @@ def test_plans_of_any_graph_are_valid_and_never_worse_than_greedy(
     assert plan_memory(graph, scratch) == plan
 
 
+@settings(deadline=None, max_examples=50)
+@given(_graphs(), st.lists(st.integers(0, 300), min_size=40, max_size=40))
+def test_plans_with_any_overlaps_are_valid_and_never_worse_than_without(
+    drawn: tuple[Graph, list[list[int]]], distances: list[int]
+) -> None:
+    graph, scratch = drawn
+    dying = {
+        (op.outputs[0], t)
+        for step, op in enumerate(graph.ops)
+        for t in op.inputs
+        if graph.lifetimes()[t][1] == step and t not in graph.outputs
+    }
+    allowed = {pair: distances[n] for n, pair in enumerate(sorted(dying))}
+    plan = plan_memory(graph, scratch, allowed)
+    _assert_valid(graph, plan, allowed)
+    assert plan.bound_bytes <= plan.head_bytes <= plan_memory(graph, scratch).head_bytes
+    assert head_with_scratch(graph, plan.offsets, scratch) == plan.head_bytes
+    assert plan_memory(graph, scratch, allowed) == plan
+    assert plan.gap_bytes == plan.head_bytes - lower_bound(graph, scratch, allowed)
+
+
+def test_an_overlap_that_saves_nothing_is_not_made() -> None:
+    graph = _chain([32, 48])
+    assert plan_memory(graph, (), {(1, 0): 48}).head_bytes == 32 + 48
+    assert plan_memory(graph, (), {(1, 0): 16}).head_bytes == 48
+    assert plan_memory(graph, (), {(1, 0): 17}).head_bytes == 32 + 32
+
+
+def test_of_two_overlaps_in_a_row_each_lifts_the_first() -> None:
+    # 1 lies 16 above 2, and 0 lies 16 above 1.
+    plan = plan_memory(_chain([96, 96, 96]), (), {(1, 0): 16, (2, 1): 16})
+    assert plan.offsets == {0: 32, 1: 16, 2: 0}
+    assert (plan.head_bytes, plan.gap_bytes) == (128, 0)
+
+
+def _mlperf(name: str) -> Graph:
+    return read_layer_list((LAYER_LISTS / f"{name}.json").read_bytes()).graph
+
+
+@pytest.mark.parametrize(
+    ("name", "kernels", "greedy", "without", "planned"),
+    [
+        ("mlperf_ic_resnet8", "cmsis-nn-dsp", 49_728, 49_728, 33_888),
+        ("mlperf_ic_resnet8", "reference", 49_152, 49_152, 33_312),
+        # 1x1 convolutions at the peak: only the reference kernel may overwrite what they read.
+        ("mlperf_vww_mbv1_025_96", "cmsis-nn-dsp", 73_728, 55_296, 55_296),
+        ("mlperf_vww_mbv1_025_96", "reference", 73_728, 55_296, 36_880),
+        ("mlperf_kws_dscnn", "reference", 16_000, 16_000, 9_792),
+    ],
+)
+def test_the_mlperf_tiny_models_reach_the_lower_bound(
+    name: str, kernels: Kernels, greedy: int, without: int, planned: int
+) -> None:
+    graph = _mlperf(name)
+    scratch = scratch_by_op(graph, kernels)
+    plan = plan_memory(graph, scratch, overlaps(graph, safe_kernels(kernels)))
+    assert greedy_plan(graph, scratch).head_bytes == greedy
+    assert plan_memory(graph, scratch).head_bytes == without
+    assert (plan.head_bytes, plan.gap_bytes) == (planned, 0)
+
+
+def test_a_subnet_with_its_peak_at_a_depthwise_convolution_needs_a_third_less() -> None:
+    space = find_space("mcunet")
+    genes = random_genes(space, 1, np.random.default_rng(0))[0]
+    graph = lower(space, decode(space, genes, width=0.5, resolution=160), classes=1000)
+    scratch = scratch_by_op(graph, "cmsis-nn-dsp")
+    plan = plan_memory(graph, scratch, overlaps(graph, "cmsis-nn"))
+    before, after = (
+        predict_arena(graph, "cmsis-nn-dsp", head).sram_bytes
+        for head in (greedy_plan(graph, scratch).head_bytes, plan.head_bytes)
+    )
+    assert plan.gap_bytes == 0
+    assert after < 0.66 * before
+
+
 def assert_measured_as_predicted(graphs: Sequence[Graph], rng: np.random.Generator) -> None:
     """Head and records in TFLM, under our plan and under its own, are the predicted ones."""
     plans = [plan(graph) for graph in graphs for plan in (plan_memory, greedy_plan)]
@@ -188,7 +271,7 @@ def test_tflm_allocates_in_the_predicted_arena_and_hardly_less() -> None:
 def test_tflm_measures_what_was_predicted_for_the_mlperf_tiny_models(
     name: str, greedy: int, bound: int
 ) -> None:
-    graph = read_layer_list((LAYER_LISTS / f"{name}.json").read_bytes()).graph
+    graph = _mlperf(name)
     ours = plan_memory(graph)
     files = [graph_model(graph), graph_model(graph, ours.offsets)]
     uses = measure_arenas(files)

@@ -3,11 +3,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from random_models import as_real, random_images, random_weights, small_graph
+from random_models import as_real, random_images, random_model, random_weights, small_graph
 
+from tinynas.cost.flash import WEIGHTED
+from tinynas.cost.patch import patch, source_name, splits
 from tinynas.deploy.quantize import (
     activation_parameters,
     calibrate,
+    patched_model,
     quantize,
     run_float,
 )
@@ -110,6 +113,25 @@ def test_the_input_is_pixel_minus_128_and_pooling_keeps_its_scale() -> None:
     for op in graph.ops:
         if op.activation:
             assert model.zero_points[op.outputs[0]] == -128
+
+
+def test_a_patched_model_shares_its_constants_and_keeps_all_scales() -> None:
+    rng = np.random.default_rng(2)
+    model = random_model(small_graph(rng), rng)
+    patched = patched_model(model, patch(model.graph, splits(model.graph)[-1], 1, 2))
+    assert set(patched.weights) == {op.name for op in patched.graph.ops if op.kind in WEIGHTED}
+    for name, constants in patched.weights.items():
+        assert constants is model.weights[source_name(name)]
+    originals = {model.graph.tensors[t].name: t for t in model.scales}
+    for t, tensor in enumerate(patched.graph.tensors):
+        if not tensor.constant:
+            source = originals[source_name(tensor.name)]
+            assert patched.scales[t] == model.scales[source]
+            assert patched.zero_points[t] == model.zero_points[source]
+    for op in patched.graph.ops:
+        if op.kind in ("STRIDED_SLICE", "PAD", "CONCATENATION"):  # as their kernels require
+            tensors = (*patched.graph.activations(op), *op.outputs)
+            assert len({(patched.scales[t], patched.zero_points[t]) for t in tensors}) == 1
 
 
 def test_an_unknown_kind_cannot_be_run() -> None:

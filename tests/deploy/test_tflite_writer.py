@@ -7,7 +7,11 @@ import tflite
 from random_models import random_constants, random_graph, small_graph
 
 from tinynas.cost.flash import file_bytes
+from tinynas.cost.patch import patch, splits
+from tinynas.cost.tflite_reader import read_tflite
+from tinynas.deploy.integer import MOVES
 from tinynas.deploy.plan import plan_memory
+from tinynas.deploy.quantize import QuantizedModel, patched_model
 from tinynas.deploy.tflite_writer import OPERATORS, write_tflite
 from tinynas.graph import Graph
 
@@ -106,6 +110,92 @@ def _options(operator: Any, kind: type) -> Any:
     table = operator.BuiltinOptions()
     options.Init(table.Bytes, table.Pos)
     return options
+
+
+def _patched(rng: np.random.Generator) -> QuantizedModel:
+    model = random_constants(small_graph(rng), rng)
+    return patched_model(model, patch(model.graph, splits(model.graph)[4], 3, 2))
+
+
+def _numbers(read: Any, tensor: Any) -> list[int]:
+    words: list[int] = read.Buffers(tensor.Buffer()).DataAsNumpy().view("<i4").tolist()
+    return words
+
+
+def test_patched_files_are_as_long_as_was_known_before() -> None:
+    rng = np.random.default_rng(9)
+    for graph in _subnets()[:25]:
+        split = int(rng.choice(splits(graph)))
+        _, rows, columns, _ = graph.tensors[graph.ops[split - 1].outputs[0]].shape
+        counts = (int(rng.integers(1, min(n, 5) + 1)) for n in (rows, columns))
+        model = patched_model(random_constants(graph, rng), patch(graph, split, *counts))
+        assert len(write_tflite(model)) == file_bytes(model.graph)
+
+
+def test_slices_padding_and_joins_read_back() -> None:
+    model = _patched(np.random.default_rng(10))
+    read = _read(write_tflite(model))
+    subgraph, seen = read.Subgraphs(0), set()
+    tensors, codes = _vector(subgraph, "Tensors"), _vector(read, "OperatorCodes")
+    assert len(codes) == len({op.kind for op in model.graph.ops})
+    for op, operator in zip(model.graph.ops, _vector(subgraph, "Operators"), strict=True):
+        code = codes[operator.OpcodeIndex()]
+        assert code.BuiltinCode() == getattr(tflite.BuiltinOperator, op.kind)
+        indices = [t for t in op.inputs if op.kind in MOVES and model.graph.tensors[t].constant]
+        constants = [_numbers(read, tensors[t]) for t in indices]
+        if op.kind == "STRIDED_SLICE":
+            shape = model.graph.tensors[op.outputs[0]].shape
+            end = [first + size for first, size in zip(op.begin, shape, strict=True)]
+            assert constants == [list(op.begin), end, [1, 1, 1, 1]]
+            options = _options(operator, tflite.StridedSliceOptions)
+            masks = ("BeginMask", "EndMask", "EllipsisMask", "NewAxisMask", "ShrinkAxisMask")
+            assert not any(getattr(options, mask)() for mask in masks)
+            assert operator.BuiltinOptionsType() == tflite.BuiltinOptions.StridedSliceOptions
+        elif op.kind == "PAD":
+            assert constants == [[count for pair in op.pads for count in pair]]
+            assert operator.BuiltinOptionsType() == tflite.BuiltinOptions.PadOptions
+        elif op.kind == "CONCATENATION":
+            options = _options(operator, tflite.ConcatenationOptions)
+            assert (options.Axis(), options.FusedActivationFunction()) == (op.axis, 0)
+            assert operator.BuiltinOptionsType() == tflite.BuiltinOptions.ConcatenationOptions
+        seen.add(op.kind)
+    assert seen >= MOVES.keys()
+
+
+def test_a_patched_file_reads_back_as_its_graph() -> None:
+    model = _patched(np.random.default_rng(11))
+    graph = read_tflite(write_tflite(model)).graph
+    assert graph.tensors == model.graph.tensors
+    for op, expected in zip(graph.ops, model.graph.ops, strict=True):
+        assert replace(op, name=expected.name) == expected
+
+
+def test_patches_share_the_buffers_of_their_constants() -> None:
+    model = _patched(np.random.default_rng(12))
+    read = _read(write_tflite(model))
+    constants = [t for t, tensor in enumerate(model.graph.tensors) if tensor.constant]
+    tensors = _vector(read.Subgraphs(0), "Tensors")
+    buffers = [tensors[t].Buffer() for t in constants]
+    assert sorted(buffers) == list(range(2, 2 + len(constants)))
+    assert read.BuffersLength() == 2 + len(constants)
+
+
+def test_operators_that_do_not_say_what_they_do_are_refused() -> None:
+    model = _patched(np.random.default_rng(13))
+    unsaid: dict[str, dict[str, Any]] = {
+        "CONCATENATION": {"axis": None},
+        "PAD": {"pads": ()},
+        "STRIDED_SLICE": {"begin": ()},
+    }
+    messages = {
+        "CONCATENATION": "the axis along which .* joins is not known",
+        "PAD": "must have 32 bytes, got 0",
+        "STRIDED_SLICE": "must have 16 bytes, got 0",
+    }
+    for kind, change in unsaid.items():
+        ops = tuple(replace(op, **change) if op.kind == kind else op for op in model.graph.ops)
+        with pytest.raises(ValueError, match=messages[kind]):
+            write_tflite(replace(model, graph=replace(model.graph, ops=ops)))
 
 
 def test_operators_read_back_with_their_options() -> None:

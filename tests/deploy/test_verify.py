@@ -4,11 +4,13 @@ import sys
 
 import numpy as np
 import pytest
+from hand_models import HandOp, HandTensor, add_options, hand_model
 from random_models import random_constants, random_graph, random_images, random_model, small_graph
 
 from tinynas.deploy.plan import plan_memory
 from tinynas.deploy.tflite_writer import write_tflite
 from tinynas.deploy.verify import (
+    execute,
     measure_arena,
     measure_arenas,
     run_int8,
@@ -49,6 +51,24 @@ def test_a_plan_changes_no_output() -> None:
     plan = plan_memory(model.graph).offsets
     planned = run_int8(write_tflite(model, plan=plan), images)
     assert np.array_equal(planned, run_int8(write_tflite(model), images))
+
+
+@needs_tflm
+def test_models_of_several_inputs_and_outputs_are_executed_on_the_same_values() -> None:
+    pixels = HandTensor(shape=(1, 6))
+    ops = [
+        HandOp(kind="ADD", inputs=(0, 1), outputs=(2,), options=add_options()),
+        HandOp(kind="ADD", inputs=(0, 0), outputs=(3,), options=add_options()),
+    ]
+    sums = hand_model([pixels] * 4, ops, inputs=[0, 1], outputs=[2, 3])
+    other = hand_model([pixels] * 4, ops[::-1], inputs=[1, 0], outputs=[2, 3])
+    turns = [
+        [np.full((1, 6), a, np.int8), np.full((1, 6), b, np.int8)] for a, b in ((1, 2), (3, 5))
+    ]
+    first, second = execute([sums, other], turns, 2)
+    assert [[int(o[0, 0]) for o in turn] for turn in first.outputs] == [[3, 2], [8, 6]]
+    assert [[int(o[0, 0]) for o in turn] for turn in second.outputs] == [[3, 4], [8, 10]]
+    assert first.use == measure_arena(sums)
 
 
 @needs_tflm

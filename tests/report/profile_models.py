@@ -63,6 +63,7 @@ def profile_of(
     target: Target | None = None,
     offsets: Mapping[int, int] | None = None,
     file_bytes: int | None = 2000,
+    plan: bool = False,
 ) -> Profile:
     """The profile of a graph as if it had been read from a file of so many bytes."""
     return profile_model(
@@ -70,4 +71,5 @@ def profile_of(
         target or target_of(),
         path=Path("models/tiny.tflite"),
         file_bytes=file_bytes,
+        plan=plan,
     )

@@ -12,11 +12,13 @@ from tinynas.report.memory_map import (
     ROWS,
     Box,
     MemoryMap,
+    Shared,
     box_colours,
     columns_of,
     cropped,
     grid,
     round_step,
+    shared_cells,
     short_shape,
     text_map,
 )
@@ -129,7 +131,7 @@ def test_the_picture_is_the_one_drawn_by_hand() -> None:
 
 def test_the_legend_names_the_largest_tensors_and_counts_the_rest() -> None:
     boxes = [box(16 * (k + 1), 0, k, k) for k in range(12)]
-    boxes += [box(640, 0, 3, 3, scratch=True), box(64, 0, 4, 4, scratch=True)]
+    boxes += [box(640, 1024, 3, 3, scratch=True), box(64, 1024, 4, 4, scratch=True)]
     lines = [line.plain for line in text_map(memory(*boxes, operators=12), 80)]
     named = [line.split()[0] for line in lines if " at 0 " in line]
     assert named == list("ABCDEFGHIJ")
@@ -144,6 +146,61 @@ def test_no_line_is_wider_than_asked(drawn: MemoryMap, width: int, ascii_only: b
     assert max(cell_len(line.plain) for line in lines) <= width
     if ascii_only:
         assert all(line.plain.isascii() for line in lines)
+
+
+#     96 |aa..         at operator 1 b is written over the upper half of a
+#     64 |aXbb
+#     32 |.bbb
+OVER = memory(box(64, 32, 0, 1), box(64, 0, 1, 3), operators=4)
+
+
+def test_bytes_of_two_boxes_at_the_same_time_are_shared() -> None:
+    (part,) = OVER.shared
+    assert part == Shared(boxes=(0, 1), size_bytes=32, offset=32, first=1, last=1)
+    assert OVER.head_bytes == 96 and OVER.bound_bytes == 128
+    assert THREE.shared == ()
+
+
+@given(maps())
+def test_shared_bytes_are_those_that_both_boxes_have(drawn: MemoryMap) -> None:
+    for part in drawn.shared:
+        boxes = [drawn.boxes[index] for index in part.boxes]
+        assert part.offset == max(b.offset for b in boxes)
+        assert part.offset + part.size_bytes == min(b.offset + b.size_bytes for b in boxes)
+        assert (part.first, part.last) == (max(b.first for b in boxes), min(b.last for b in boxes))
+    pairs = {frozenset(part.boxes) for part in drawn.shared}
+    for a, one in enumerate(drawn.boxes):
+        for b, other in enumerate(drawn.boxes[:a]):
+            in_time = one.first <= other.last and other.first <= one.last
+            low, high = (
+                max(one.offset, other.offset),
+                min(one.offset + one.size_bytes, other.offset + other.size_bytes),
+            )
+            assert (frozenset((a, b)) in pairs) == (in_time and low < high)
+
+
+def test_cells_of_two_boxes_have_the_one_that_is_written() -> None:
+    columns = [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert shared_cells(OVER, 3, columns) == {(1, 1): 1}
+    assert shared_cells(OVER, 3, [(0, 4)]) == {(1, 0): 1}
+    assert shared_cells(OVER, 3, [(0, 5)]) == {}
+
+
+def test_shared_bytes_are_drawn_in_small_letters_and_explained() -> None:
+    lines = [line.plain for line in text_map(OVER, 80)]
+    assert lines[1 + ROWS // 2][10:].rstrip() == "A" * 8 + "b" * 8 + "B" * 16
+    assert lines[-1] == "  a ╳  bytes of two tensors: 1 pair, at most 32"
+    assert "small" not in "".join(line.plain for line in text_map(THREE, 80))
+
+
+def test_a_map_can_be_drawn_at_the_scale_of_a_higher_one() -> None:
+    lines = [line.plain for line in text_map(THREE, 80, head_bytes=128)]
+    picture = [line[10:].rstrip() for line in lines[1 : ROWS + 1]]
+    assert picture[: ROWS // 2] == [""] * (ROWS // 2)
+    assert picture[ROWS // 2].split() == ["B" * 16, "bound"]
+    assert picture[ROWS // 2 + 1 :] == ["B" * 16] * 3 + ["A" * 8 + "C" * 16] * 4
+    assert lines[1].split()[0] == "128"
+    assert grid(THREE, 4, [(0, 1)], 128) == [[None], [None], [1], [0]]
 
 
 def test_without_colour_nothing_but_letters_and_marks_is_needed() -> None:

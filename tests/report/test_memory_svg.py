@@ -78,6 +78,57 @@ def test_scratch_and_what_the_peak_holds_are_told_apart() -> None:
     assert found["a<b & 'c'"].get("class") == "box"
 
 
+OVER = MemoryMap(
+    boxes=(
+        box("read", 4096, 1024, 0, 1),
+        box("written", 4096, 0, 1, 1),
+        box("after", 64, 4096, 2, 2),
+    ),
+    operators=3,
+)
+
+
+def test_what_two_boxes_share_is_hatched_and_named() -> None:
+    root = ElementTree.fromstring(svg_map(OVER, name="-after"))
+    (group,) = (g for g in root.iter(f"{SVG}g") if g.get("class") == "shared")
+    assert title_of(group) == "read and written share 3,072 bytes at operator 1"
+    rect = group.find(f"{SVG}rect")
+    assert rect is not None and rect.get("fill") == "url(#shared-after)"
+    assert {e.get("id") for e in root.iter(f"{SVG}pattern")} == {"hatch-after", "shared-after"}
+    boxes = groups(OVER)
+    x, y, width, height = place(group)
+    assert (x, width) == pytest.approx((place(boxes["written"])[0], place(boxes["written"])[2]))
+    assert y == pytest.approx(place(boxes["written"])[1], abs=0.05)
+    assert y + height == pytest.approx(sum(place(boxes["read"])[1::2]), abs=0.05)
+
+
+def test_labels_stand_where_a_box_lies_alone_else_over_the_hatching() -> None:
+    boxes, root = groups(OVER), ElementTree.fromstring(svg_map(OVER))
+    (group,) = (g for g in root.iter(f"{SVG}g") if g.get("class") == "shared")
+    x, _, width, _ = place(boxes["read"])
+    (first, *_) = boxes["read"].iter(f"{SVG}text")
+    assert float(first.get("x", "nan")) == pytest.approx(x + width / 4, abs=0.1)
+    assert list(boxes["written"].iter(f"{SVG}text")) or list(group.iter(f"{SVG}text"))
+    covered = MemoryMap(boxes=(box("a", 4096, 0, 0, 0), box("b", 4096, 0, 0, 0)), operators=1)
+    root = ElementTree.fromstring(svg_map(covered))
+    (group,) = (g for g in root.iter(f"{SVG}g") if g.get("class") == "shared")
+    assert [text.text for text in group.iter(f"{SVG}text")] == ["4096", "4.0 KiB"]
+
+
+def test_nothing_is_hatched_where_nothing_is_shared() -> None:
+    assert 'class="shared"' not in svg_map(MAP)
+    assert "lower bound without overlap" in svg_map(OVER)
+    assert "lower bound without" not in svg_map(MAP)
+
+
+def test_two_maps_can_have_the_same_scale() -> None:
+    low = MemoryMap(boxes=(box("low", 1024, 0, 0, 0),), operators=1)
+    root = ElementTree.fromstring(svg_map(low, head_bytes=4096))
+    (group,) = (g for g in root.iter(f"{SVG}g") if "box" in g.get("class", "").split())
+    (alone,) = groups(low).values()
+    assert place(group)[3] == pytest.approx(place(alone)[3] / 4, abs=0.05)
+
+
 def test_the_bound_is_a_line_at_its_height() -> None:
     root = ElementTree.fromstring(svg_map(MAP))
     (line,) = (e for e in root.iter(f"{SVG}line") if e.get("class") == "bound")

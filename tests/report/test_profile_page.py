@@ -49,7 +49,7 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
     names = {name for e in root.iter() for name in e.attrib}
     assert not {name for name in names if name in ("src", "href") or name.startswith("on")}
     assert set(re.findall(r"https?://[^\s\"<]+", text)) == {"http://www.w3.org/2000/svg"}
-    assert set(re.findall(r"url\(([^)]*)\)", text)) <= {"#hatch"}
+    assert set(re.findall(r"url\(([^)]*)\)", text)) <= {"#hatch", "#shared"}
     assert "@import" not in text
 
 

@@ -24,8 +24,10 @@ from tinynas.cost.memory import (
     preparing_by_op,
     tail_part,
 )
-from tinynas.graph import Graph, Op, Tensor, op_macs
-from tinynas.space.lower import CLASSIFIER, POOL, GraphBuilder
+from tinynas.cost.planned import Plan, block_bounds, block_sizes
+from tinynas.cost.prefix import operator_bytes, patched_prefix, prefix_head, prefix_tail
+from tinynas.graph import Graph, Op, Tensor, op_macs, total_macs
+from tinynas.space.lower import CLASSIFIER, POOL, GraphBuilder, block_prefix
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -85,14 +87,15 @@ class Block:
 
 
 class Costing:
-    """Costs of blocks for one kernel library and latency, each found once.
+    """Costs of blocks for one kernel library, memory plan and latency, each found once.
 
     `latency` gives the microseconds of one operator; it must depend on nothing but its shapes.
     """
 
-    def __init__(self, kernels: Kernels, latency: OpLatency) -> None:
+    def __init__(self, kernels: Kernels, latency: OpLatency, plan: Plan = "plain") -> None:
         self.kernels = kernels
         self.latency = latency
+        self.plan = plan
         self._ops: dict[tuple[object, ...], tuple[float, ...]] = {}
         self._flash: dict[tuple[int, ...], int] = {}
         self._blocks: dict[tuple[int, ...], Part] = {}
@@ -107,23 +110,47 @@ class Costing:
             block.expansion,
             block.stride,
         )
-        key = (block.size, *weights)
+        after_stem = block.prefix == block_prefix(0, 0)
+        key = (block.size, after_stem, *weights)
         if key not in self._blocks:
             graph = block.graph()
             if weights not in self._flash:
                 self._flash[weights] = sum(op_file_bytes(graph, op) for op in graph.ops)
-            self._blocks[key] = self._part(graph, graph.ops, self._flash[weights])
+            part = self._part(graph, graph.ops, self._flash[weights])
+            if self.plan != "plain":
+                bounds = block_bounds(
+                    block_sizes(graph, graph.ops, self.kernels), after_stem=after_stem
+                )
+                head = bounds.upper_bytes if self.plan == "overlap" else bounds.lower_bytes
+                part = replace(part, head_bytes=head)
+            self._blocks[key] = part
         return self._blocks[key]
 
-    def rest(self, whole: Graph) -> Part:
-        """Stem, pool and classifier of a graph, with what belongs to the model as a whole."""
-        ops = [op for op in whole.ops if op.name in ("stem", POOL, CLASSIFIER)]
+    def rest(self, whole: Graph, patched: Graph | None = None) -> Part:
+        """Stem, pool and classifier of a graph, with what belongs to the model as a whole.
+
+        Without the stem where a prefix of it is `patched`.
+        """
+        names = (POOL, CLASSIFIER) if patched else ("stem", POOL, CLASSIFIER)
+        ops = [op for op in whole.ops if op.name in names]
         flash_bytes = fixed_file_bytes(whole) + sum(op_file_bytes(whole, op) for op in ops)
         part = self._part(whole, ops, flash_bytes)
+        begun = replace(whole, ops=(patched or whole).ops[:1])
         tail = map(
-            sum, zip(part.sums[2:], _tail_sums(model_part(whole, self.kernels)), strict=True)
+            sum, zip(part.sums[2:], _tail_sums(model_part(begun, self.kernels)), strict=True)
         )
         return replace(part, sums=(*part.sums[:2], *tail))
+
+    def prefix(self, graph: Graph, patches: int) -> Part:
+        """What a prefix on patches adds; its multiply-accumulates are those without patches."""
+        patched = patched_prefix(graph, patches)
+        tail = _tail_sums(prefix_tail(patched, self.kernels))
+        return Part(
+            sums=(total_macs(graph), operator_bytes(patched), *tail),
+            head_bytes=prefix_head(patched, self.kernels),
+            preparing_bytes=max(preparing_by_op(patched, self.kernels)),
+            latency_us=sum(self._op(patched, op)[-1] for op in patched.ops),
+        )
 
     def _part(self, graph: Graph, ops: Sequence[Op], flash_bytes: int) -> Part:
         of_part = [op in ops for op in graph.ops]
@@ -146,5 +173,5 @@ class Costing:
         return self._ops[key]
 
 
-# By kernel library and latency: what tables that are compiled one after another can share.
-Memo = dict[tuple[Kernels, OpLatency], Costing]
+# By kernel library, latency and plan: what tables that are compiled one after another can share.
+Memo = dict[tuple[Kernels, OpLatency, Plan], Costing]

@@ -44,8 +44,9 @@ class Power(_Strict):
 class Rates(_Strict):
     """Cycles of one operator kind: per multiply-accumulate, per output element, per call.
 
-    An input element under an average pool's window counts as one multiply-accumulate. With
-    `skips_padding` only the taps that fall inside the image count.
+    An input element under an average pool's window counts as one multiply-accumulate, and so does
+    a run of neighbouring bytes that are moved at once. With `skips_padding` only the taps that
+    fall inside the image count.
     """
 
     per_mac: Cycles
@@ -55,7 +56,10 @@ class Rates(_Strict):
 
 
 class OperatorCycles(_Strict):
-    """The rates of every operator kind that a cost is known for."""
+    """The rates of every operator kind that a cost is known for.
+
+    `move` is of STRIDED_SLICE and CONCATENATION; a file may go without it and without `pad`.
+    """
 
     conv_1x1: Rates
     conv_kxk: Rates
@@ -63,6 +67,8 @@ class OperatorCycles(_Strict):
     fully_connected: Rates
     add: Rates
     average_pool_2d: Rates
+    pad: Rates | None = None
+    move: Rates | None = None
 
 
 class ModelError(_Strict):

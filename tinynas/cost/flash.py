@@ -1,22 +1,28 @@
 """Bytes of the .tflite file of a graph, exactly, without writing it.
 
 tinynas.deploy.tflite_writer lays the file out so that its size is a sum over operators plus a
-constant: all vtables and room for every operator code are always there, each operator's objects
-are padded to 16 bytes, and the padding between sections is evened out at the end of the file.
+constant: all vtables and room for the codes of COMMON_KINDS are always there, each operator's
+objects are padded to 16 bytes, and the padding between sections is evened out at the end of the
+file. A constant that several operators read lies with the first of them; where each has its own,
+what an operator takes does not depend on the others.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from tinynas.cost.memory import CONVOLUTIONS
 from tinynas.graph import Graph, Op
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+COMMON_KINDS = ("ADD", "AVERAGE_POOL_2D", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+CODE_BYTES = 4 + 16  # an operator code's entry in the list of them, and its table
 DESCRIPTION_BYTES = 43  # longest description; its string always takes this room
 SLACK_BYTES = 24  # most that aligning the memory plan (12) and the first operator (12) can take
 
 # What no operator adds to, in file order; "list" is a vector's length and its fixed entries.
 _HEADER = 8 + 192  # root and identifier, vtables
-_MODEL = 28 + (4 + 5 * 4) + 5 * 16  # table, list of operator codes, operator codes
+_MODEL = 28 + 4 + CODE_BYTES * len(COMMON_KINDS)  # table, list of operator codes
 _SUBGRAPH = 8 + 20 + 8 + 8  # list of subgraphs, table, inputs, outputs
 _METADATA = 8 + 12 + 28  # list of metadata, table, name
 _LISTS = 8 + 4 + 12 + 4 + 8 + 20  # of tensors, operators, buffers; two buffers; memory plan
@@ -39,11 +45,12 @@ def has_shared_options(op: Op) -> bool:
         return op.stride == (1, 1) and op.padding == "VALID" and op.activation in (None, "RELU6")
     if op.kind == "DEPTHWISE_CONV_2D":
         return op.stride in ((1, 1), (2, 2)) and op.padding == "SAME" and op.activation == "RELU6"
-    return op.kind in ("ADD", "FULLY_CONNECTED") and op.activation is None
+    without = ("ADD", "FULLY_CONNECTED", "STRIDED_SLICE", "PAD")
+    return op.kind in without and op.activation is None
 
 
-def borrows_zero_points(graph: Graph, step: int) -> bool:
-    """Whether the operator's weights use the zero points of the next operator's weights.
+def zero_points_step(graph: Graph, step: int) -> int:
+    """The operator whose weights' zero points this operator's weights use too: itself or a later.
 
     LiteRT wants one zero point (8 bytes, always 0) per channel. The convolution that expands a
     block and the depthwise convolution after it have equally many channels, so one vector serves
@@ -52,13 +59,25 @@ def borrows_zero_points(graph: Graph, step: int) -> bool:
     """
     op = graph.ops[step]
     if op.kind != "CONV_2D" or op.kernel != (1, 1) or not op.activation:
-        return False
-    if step + 1 == len(graph.ops):
-        return False
-    following = graph.ops[step + 1]
-    return following.kind == "DEPTHWISE_CONV_2D" and (
-        graph.tensors[following.inputs[1]].shape[-1] == _output_channels(graph, graph.ops[step])
-    )
+        return step
+    following = step + 1
+    while following < len(graph.ops) and graph.ops[following].kind == "PAD":
+        following += 1
+    if following == len(graph.ops) or graph.ops[following].kind != "DEPTHWISE_CONV_2D":
+        return step
+    channels = graph.tensors[graph.ops[following].inputs[1]].shape[-1]
+    return following if channels == _output_channels(graph, op) else step
+
+
+def own_constants(graph: Graph) -> list[tuple[int, ...]]:
+    """Per operator, the constants that no operator before it reads: those lie with it."""
+    seen: set[int] = set()
+    owned = []
+    for op in graph.ops:
+        new = {t: None for t in op.inputs if t >= 0 and graph.tensors[t].constant}
+        owned.append(tuple(t for t in new if t not in seen))
+        seen |= new.keys()
+    return owned
 
 
 def _output_channels(graph: Graph, op: Op) -> int:
@@ -82,48 +101,55 @@ def _weights_word_bytes(graph: Graph, op: Op) -> int:
     return tables + scales + 2 * 8 + (4 + 4 * rank) + 8
 
 
-def _group_bytes(graph: Graph, step: int) -> int:
+def _group_bytes(graph: Graph, step: int, owned: Sequence[int]) -> int:
     """The operator's own objects, from its first tensor to the end of its last buffer."""
     op = graph.ops[step]
     output = graph.tensors[op.outputs[0]]
     end = 20 + 12 + (4 + 4 * len(output.shape)) + 8 + string_bytes(output.name)
     end += 24 + (4 + 4 * len(op.inputs)) + 8 + _options_bytes(op)
     zero_points = [1] if op.activation is None else []
-    buffers: list[int] = []
-    if op.kind in WEIGHTED:
+    if owned and op.kind in WEIGHTED:
         end += _weights_word_bytes(graph, op)
-        buffers = [graph.tensors[t].size_bytes for t in op.inputs[1:]]
-        if op.kind in CONVOLUTIONS and not borrows_zero_points(graph, step):
+        if op.kind in CONVOLUTIONS and zero_points_step(graph, step) == step:
             zero_points.insert(0, _output_channels(graph, op))
+    else:
+        end += sum(_index_word_bytes(graph, t) for t in owned)
     for count in zero_points:
         end = _aligned(end + 4, 8) + 8 * count
-    for size in buffers:
-        end = _aligned(end + 4, 16) + size
+    for t in owned:
+        end = _aligned(end + 4, 16) + graph.tensors[t].size_bytes
     return _aligned(end, 16)
 
 
-def _operator_bytes(graph: Graph, step: int) -> int:
+def _index_word_bytes(graph: Graph, tensor: int) -> int:
+    """Table, buffer and shape of a constant that is no weight: indices of a slice, or padding."""
+    return 16 + 8 + (4 + 4 * len(graph.tensors[tensor].shape))
+
+
+def _operator_bytes(graph: Graph, step: int, owned: Sequence[int]) -> int:
     """The group, and the operator's entries in the lists of operators, tensors and buffers."""
-    weighted = graph.ops[step].kind in WEIGHTED
-    tensors, buffers = (3, 2) if weighted else (1, 0)
-    planned = tensors
-    return _group_bytes(graph, step) + 4 * (1 + tensors + planned + buffers)
+    tensors = planned = 1 + len(owned)
+    return _group_bytes(graph, step, owned) + 4 * (1 + tensors + planned + len(owned))
 
 
 def op_file_bytes(graph: Graph, op: Op) -> int:
     """Bytes of the file that are there because of this operator."""
-    return _operator_bytes(graph, graph.ops.index(op))
+    step = graph.ops.index(op)
+    return _operator_bytes(graph, step, own_constants(graph)[step])
 
 
 def fixed_file_bytes(graph: Graph) -> int:
-    """Bytes of the file that do not depend on the operators."""
+    """Bytes of the file that do not depend on operators but for which kinds there are."""
     description = 4 + DESCRIPTION_BYTES + 1
     name = string_bytes(graph.tensors[graph.inputs[0]].name)
-    first = _HEADER + _MODEL + _SUBGRAPH + _METADATA + description
+    codes = CODE_BYTES * len({op.kind for op in graph.ops}.difference(COMMON_KINDS))
+    first = _HEADER + _MODEL + codes + _SUBGRAPH + _METADATA + description
     return first + _LISTS + _INPUT + name + SLACK_BYTES + _SHARED
 
 
 def file_bytes(graph: Graph) -> int:
     """Bytes of the .tflite file that tinynas writes for this graph."""
-    operators = sum(_operator_bytes(graph, step) for step in range(len(graph.ops)))
-    return fixed_file_bytes(graph) + operators
+    operators = (
+        _operator_bytes(graph, step, owned) for step, owned in enumerate(own_constants(graph))
+    )
+    return fixed_file_bytes(graph) + sum(operators)

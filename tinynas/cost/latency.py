@@ -12,6 +12,7 @@ from collections.abc import Callable
 from math import prod
 
 from tinynas.cost.device import Device, OperatorCycles, Rates
+from tinynas.cost.op_values import Shape
 from tinynas.graph import Graph, Op, op_macs, output_size, same_padding
 
 US_PER_S, MS_PER_US = 1e6, 1e-3
@@ -22,12 +23,39 @@ def _conv_rates(cycles: OperatorCycles, graph: Graph, op: Op) -> Rates:
     return cycles.conv_1x1 if (kh, kw) == (1, 1) else cycles.conv_kxk
 
 
-RATES: dict[str, Callable[[OperatorCycles, Graph, Op], Rates]] = {
+RATES: dict[str, Callable[[OperatorCycles, Graph, Op], Rates | None]] = {
     "CONV_2D": _conv_rates,
     "DEPTHWISE_CONV_2D": lambda cycles, graph, op: cycles.depthwise_conv_2d,
     "FULLY_CONNECTED": lambda cycles, graph, op: cycles.fully_connected,
     "ADD": lambda cycles, graph, op: cycles.add,
     "AVERAGE_POOL_2D": lambda cycles, graph, op: cycles.average_pool_2d,
+    "PAD": lambda cycles, graph, op: cycles.pad,
+    "STRIDED_SLICE": lambda cycles, graph, op: cycles.move,
+    "CONCATENATION": lambda cycles, graph, op: cycles.move,
+}
+
+
+def _pad_runs(shape: Shape, op: Op) -> int:
+    """Three to a row: what is added before, the input's bytes, what is added after."""
+    return 3 * prod(shape[:-2])
+
+
+def _slice_runs(shape: Shape, op: Op) -> int:
+    """One for each pixel, even where neighbours are taken (reference/strided_slice.h)."""
+    return prod(shape[:-1]) if op.begin else prod(shape)
+
+
+def _joined_runs(shape: Shape, op: Op) -> int:
+    """One of each part for each index before the axis (reference/concatenation.h)."""
+    return len(op.inputs) * prod(shape[: op.axis]) if op.axis is not None else prod(shape)
+
+
+# Runs of neighbouring bytes moved at once, by the output's shape; each element alone, which is
+# the most there can be, where the graph does not say what is taken or joined.
+RUNS: dict[str, Callable[[Shape, Op], int]] = {
+    "PAD": _pad_runs,
+    "STRIDED_SLICE": _slice_runs,
+    "CONCATENATION": _joined_runs,
 }
 
 
@@ -42,7 +70,9 @@ def _taps_inside(size: int, kernel: int, op: Op, axis: int) -> float:
 
 
 def _steps(graph: Graph, op: Op, rates: Rates) -> float:
-    """What `per_mac` counts: multiply-accumulates, or elements under a pool's windows."""
+    """What `per_mac` counts: multiply-accumulates, elements under a pool's windows, or runs."""
+    if op.kind in RUNS:
+        return RUNS[op.kind](graph.tensors[op.outputs[0]].shape, op)
     if op.kind == "AVERAGE_POOL_2D":
         return prod(graph.tensors[op.outputs[0]].shape) * prod(op.kernel)
     macs = op_macs(graph, op)
@@ -56,11 +86,16 @@ def _steps(graph: Graph, op: Op, rates: Rates) -> float:
 def op_latency_us(graph: Graph, op: Op, device: Device, runtime: str) -> float:
     """Estimated microseconds of one operator.
 
-    Raises ValueError for an operator kind that has no rates, UsageError for an unknown runtime.
+    Raises ValueError for an operator kind that has no rates (PAD, STRIDED_SLICE and CONCATENATION
+    where the device's file leaves them out), UsageError for an unknown runtime.
     """
     if op.kind not in RATES:
         raise ValueError(f"operator kind {op.kind!r} has no latency; known: {', '.join(RATES)}")
     rates = RATES[op.kind](device.runtime(runtime).latency.cycles, graph, op)
+    if rates is None:
+        raise ValueError(
+            f"operator kind {op.kind!r} has no latency for {runtime} on {device.name}"
+        )
     outputs = prod(graph.tensors[op.outputs[0]].shape)
     cycles = rates.per_mac * _steps(graph, op, rates) + rates.per_output * outputs + rates.per_call
     return cycles / device.clock_hz.value * US_PER_S

@@ -249,6 +249,19 @@ def _input_output_bytes(graph: Graph, library: Library) -> int:
     return _stacked(_stacked(0, inputs, library), outputs, library) - first
 
 
+def shared_constants_part(graph: Graph, kernels: Kernels) -> TailPart[int]:
+    """What the parts of a graph count too much: constants that several operators read."""
+    build = LIBRARIES[kernels].build
+    read = [t for op in graph.ops for t in op.inputs if t >= 0 and graph.tensors[t].constant]
+    again = len(read) - len(set(read))
+    return TailPart(
+        struct_bytes=-struct_bytes(EVAL_TENSOR, build) * again,
+        kernel_bytes=0,
+        scratch_buffers=0,
+        planning_bytes=-struct_bytes(ALLOCATION_INFO, build) * again,
+    )
+
+
 def sum_tail(parts: Sequence[TailPart[int]]) -> TailPart[int]:
     """The shares of several operators together."""
     return TailPart(
@@ -311,7 +324,8 @@ def predict_arena(graph: Graph, kernels: Kernels, head_bytes: int | None = None)
     by_op = head_by_op(graph, kernels)
     head = max(by_op) if head_bytes is None else head_bytes
     parts = [tail_part(graph, op, kernels) for op in graph.ops]
-    total = sum_tail([model_part(graph, kernels), *parts])
+    parts += [model_part(graph, kernels), shared_constants_part(graph, kernels)]
+    total = sum_tail(parts)
     request = struct_bytes(SCRATCH_REQUEST, LIBRARIES[kernels].build)
     preparing = max(preparing_by_op(graph, kernels)) + request * total.scratch_buffers
     return Arena(

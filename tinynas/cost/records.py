@@ -186,7 +186,7 @@ RECORDS: dict[str, Records] = {
     "SPLIT": Records(parameters="int"),
     "SQUEEZE": Records(parameters="9int"),
     "STRIDED_SLICE": Records(
-        parameters="5int bool", kernel="bool 5int bool 5int bool 5int 5int16 bool"
+        parameters="5int bool", kernel="bool 5int bool 5int bool 5int 6int16 bool"
     ),
     "SUB": Records(parameters="enum bool", kernel="bool 12int"),
     "SUM": _REDUCTION,

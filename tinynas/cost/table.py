@@ -9,7 +9,7 @@ lowered and costed once, by the same functions that cost a whole graph.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -28,7 +28,10 @@ from tinynas.cost.blocks import (
 from tinynas.cost.kernels import Kernels
 from tinynas.cost.lookup import Lookup, StageTable, build_lookup
 from tinynas.cost.memory import REQUEST_BYTES, TailPart, align, planning_bytes, tail_bytes
-from tinynas.space.arch import Genes, smallest
+from tinynas.cost.planned import Plan
+from tinynas.cost.prefix import patched_prefix, prefix_graph, split_stage
+from tinynas.graph import Graph
+from tinynas.space.arch import Arch, Genes, smallest
 from tinynas.space.lower import block_prefix, lower
 from tinynas.space.spec import SearchSpace, Stage
 
@@ -55,6 +58,7 @@ class CostTable:
     space: SearchSpace
     width: float
     resolution: int
+    patches: int
     base: Part
     stages: tuple[StageTable, ...]
 
@@ -137,23 +141,89 @@ def compile_costs(
     channels: int,
     kernels: Kernels,
     latency: OpLatency,
+    plan: Plan = "plain",
+    patches: int = 1,
     memo: Memo | None = None,
 ) -> CostTable:
-    """The cost table of a space at a width multiplier and resolution.
+    """The cost table of a space at a width multiplier and resolution, under a memory plan.
+
+    With `patches` p above 1 the network begins on p x p patches; see tinynas.cost.prefix.
 
     `latency` gives the microseconds of one operator; it must depend on nothing but its shapes.
     Tables that share a `memo`, a dict that starts empty, share what their blocks have in common.
     """
     memo = {} if memo is None else memo
-    costing = memo.setdefault((kernels, latency), Costing(kernels, latency))
+    costing = memo.setdefault((kernels, latency, plan), Costing(kernels, latency, plan))
     arch = smallest(space, width=width, resolution=resolution)
-    base = costing.rest(lower(space, arch, classes=classes, channels=channels))
+    whole = lower(space, arch, classes=classes, channels=channels)
     size = -(-resolution // space.stem.stride)
     cin, *stage_channels = space.channels(width)
     stages = []
     for number, (stage, cout) in enumerate(zip(space.stages, stage_channels, strict=True)):
         stages.append(_stage_table(costing, number, stage, size, cin, cout))
         size, cin = -(-size // stage.stride), cout
+    if patches > 1:
+        base, stages = _on_patches(costing, space, whole, stages, arch, patches)
+    else:
+        base = costing.rest(whole)
     return CostTable(
-        space=space, width=width, resolution=resolution, base=base, stages=tuple(stages)
+        space=space,
+        width=width,
+        resolution=resolution,
+        patches=patches,
+        base=base,
+        stages=tuple(stages),
+    )
+
+
+def _on_patches(
+    costing: Costing,
+    space: SearchSpace,
+    whole: Graph,
+    stages: list[StageTable],
+    arch: Arch,
+    patches: int,
+) -> tuple[Part, list[StageTable]]:
+    """The parts of a network on patches up to the first block with choices.
+
+    That block's parts hold all that runs on patches, those of the stages before it nothing.
+    """
+    at = split_stage(space)
+    table, stage = stages[at], space.stages[at]
+    sums, head = table.sums.copy(), table.head_bytes.copy()
+    preparing, latency_us = table.preparing_bytes.copy(), table.latency_us.copy()
+    first: Graph | None = None
+    for k, kernel in enumerate(stage.kernel):
+        for e, expansion in enumerate(stage.expansion):
+            graph = prefix_graph(
+                space,
+                width=arch.width,
+                resolution=arch.resolution,
+                channels=whole.tensors[whole.inputs[0]].shape[-1],
+                kernel=kernel,
+                expansion=expansion,
+            )
+            first = first or patched_prefix(graph, patches)
+            part = costing.prefix(graph, patches)
+            sums[0, k, e] = part.sums
+            head[0, k, e], preparing[0, k, e] = part.head_bytes, part.preparing_bytes
+            latency_us[0, k, e] = part.latency_us
+    found = replace(
+        table, sums=sums, head_bytes=head, preparing_bytes=preparing, latency_us=latency_us
+    )
+    return costing.rest(whole, first), [
+        *(_nothing(before) for before in stages[:at]),
+        found,
+        *stages[at + 1 :],
+    ]
+
+
+def _nothing(stage: StageTable) -> StageTable:
+    """A stage that adds nothing."""
+    return StageTable(
+        depths=stage.depths,
+        sums=np.zeros_like(stage.sums),
+        head_bytes=np.zeros_like(stage.head_bytes),
+        preparing_bytes=np.zeros_like(stage.preparing_bytes),
+        latency_us=np.zeros_like(stage.latency_us),
     )

@@ -10,15 +10,17 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 from tinynas.cost.op_rules import check_form, check_graph
+from tinynas.cost.op_values import joined_axis, pads_of, slice_begin
+from tinynas.cost.overlap import SafeKernels
+from tinynas.cost.plan_metadata import LONGEST_NOTE, NOTE_NAME, PLAN_NAME, offsets_of, safe_for
 from tinynas.errors import ModelFileError
 from tinynas.graph import ITEM_BYTES, Activation, Graph, Op, Padding, Tensor
 
 IDENTIFIER = b"TFL3"
-PLAN_METADATA = b"OfflineMemoryAllocation"
-NOT_PLANNED = -1
 
 # The largest models published for microcontrollers have some hundreds of operators.
 LARGEST_LIST = 5_000
@@ -48,7 +50,10 @@ OPTIONS = {
     "MUL": "MulOptions",
     "SUB": "SubOptions",
     "CONCATENATION": "ConcatenationOptions",
+    "STRIDED_SLICE": "StridedSliceOptions",
 }
+PADS = ("PAD", "PADV2")
+INDEX_TYPES = {"int32": "i", "int64": "q"}  # and how `struct` calls them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +61,14 @@ class ModelFile:
     """A model file: its graph, its memory plan, and the description it carries.
 
     `offsets` are arena offsets in bytes of activations by tensor number, as the file's plan gives
-    them; none without a plan.
+    them; none without a plan. `plan_safe_for` are the kernels that a note in the file says they
+    are safe for, None without a note of ours.
     """
 
     graph: Graph
     offsets: dict[int, int]
     description: str
+    plan_safe_for: SafeKernels | None = None
 
 
 def read_tflite(content: bytes) -> ModelFile:
@@ -117,6 +124,8 @@ class _Reader:
         self.kinds, self.types = _names(tflite.BuiltinOperator), _names(tflite.TensorType)
         self.root = tflite.Model.GetRootAs(content)
         self.items_left = MOST_ITEMS
+        self.buffers: list[Any] = []
+        self.places: list[int] = []  # of each tensor's data among the buffers
 
     def model(self) -> ModelFile:
         """The whole file."""
@@ -128,19 +137,21 @@ class _Reader:
                 "one subgraph, without control flow, can be read"
             )
         subgraph = self.root.Subgraphs(0)
-        buffers = self.tables(self.root, "Buffers")
-        sizes = [self.data_bytes(buffer) for buffer in buffers]
+        self.buffers = self.tables(self.root, "Buffers")
+        sizes = [self.data_bytes(buffer) for buffer in self.buffers]
         graph = self.graph(subgraph, self.tables(subgraph, "Tensors"), sizes)
         return ModelFile(
             graph=graph,
-            offsets=self.offsets(graph, buffers),
+            offsets=self.offsets(graph),
             description=self.text(self.root.Description()),
+            plan_safe_for=self.safe_for(),
         )
 
     def graph(self, subgraph: Any, tables: Sequence[Any], sizes: Sequence[int]) -> Graph:
         """The subgraph as a Graph, in which nothing refers to what is not there."""
         kinds = [self.kind(code) for code in self.tables(self.root, "OperatorCodes")]
         tensors = tuple(self.tensor(n, table, sizes) for n, table in enumerate(tables))
+        self.places = [table.Buffer() for table in tables]
         scales = [self.scales(table) for table in tables]
         return Graph(
             name=self.text(subgraph.Name()),
@@ -260,7 +271,36 @@ class _Reader:
             outputs=self.references(table, "Outputs", tensors, name),
         )
         check_form(op, tensors)
+        if op.kind in PADS:
+            data, out = (tensors[t].shape for t in (op.inputs[0], op.outputs[0]))
+            return replace(op, pads=pads_of(data, out, self.indices(op.inputs[1], tensors)))
         return self.with_options(op, table, tensors) if op.kind in OPTIONS else op
+
+    def indices(self, number: int, tensors: Sequence[Tensor]) -> tuple[int, ...]:
+        """The whole numbers of a constant, none unless they are a few indices or sizes of axes."""
+        tensor = tensors[number]
+        count = prod(tensor.shape)
+        if tensor.dtype not in INDEX_TYPES or not tensor.constant or count > 2 * LARGEST_RANK:
+            return ()
+        data = self.buffers[self.places[number]].DataAsNumpy()
+        if len(data) != tensor.size_bytes:  # a sparse one
+            return ()
+        self.count(count)
+        return struct.unpack(f"<{count}{INDEX_TYPES[tensor.dtype]}", data.tobytes())
+
+    def begin(self, op: Op, options: Any, tensors: Sequence[Tensor]) -> tuple[int, ...]:
+        """First index on each axis of a STRIDED_SLICE; () unless it only leaves out both ends."""
+        begin, end, strides = (self.indices(t, tensors) for t in op.inputs[1:4])
+        masks = (options.EllipsisMask(), options.NewAxisMask(), options.ShrinkAxisMask())
+        relative = getattr(options, "Offset", lambda: True)()  # not in older schemas
+        if any(masks) or relative or set(strides) != {1}:
+            return ()
+        data, out = (tensors[t].shape for t in (op.inputs[0], op.outputs[0]))
+        if len(strides) != len(data):
+            return ()
+        return slice_begin(
+            *(data, out, begin, end), begin_mask=options.BeginMask(), end_mask=options.EndMask()
+        )
 
     def options(self, op: Op, table: Any) -> Any:
         """The operator's table of options; None where it has none."""
@@ -280,15 +320,29 @@ class _Reader:
             if op.kind in CONVOLUTIONS + POOLS:
                 raise _damaged(f"operator {op.name} has no options")
             return op
-        activation = options.FusedActivationFunction()
-        if activation not in ACTIVATIONS:
+        if op.kind == "STRIDED_SLICE":
+            return replace(op, begin=self.begin(op, options, tensors))
+        op = replace(op, activation=self.activation(op, options))
+        if op.kind == "CONCATENATION":
+            parts = [tensors[t].shape for t in op.inputs]
+            axis = joined_axis(options.Axis(), parts, tensors[op.outputs[0]].shape)
+            return replace(op, axis=axis)
+        if op.kind in CONVOLUTIONS + POOLS:
+            return self.with_window(op, options, tensors)
+        return op
+
+    def activation(self, op: Op, options: Any) -> Activation | None:
+        """The activation fused into an operator."""
+        number = options.FusedActivationFunction()
+        if number not in ACTIVATIONS:
             raise _unknown(
-                f"operator {op.name} has activation {activation}",
-                [f"{number} ({name or 'none'})" for number, name in ACTIVATIONS.items()],
+                f"operator {op.name} has activation {number}",
+                [f"{known} ({name or 'none'})" for known, name in ACTIVATIONS.items()],
             )
-        op = replace(op, activation=ACTIVATIONS[activation])
-        if op.kind not in CONVOLUTIONS + POOLS:
-            return op
+        return ACTIVATIONS[number]
+
+    def with_window(self, op: Op, options: Any, tensors: Sequence[Tensor]) -> Op:
+        """The convolution or pool with its kernel, stride, dilation and padding."""
         if options.Padding() not in PADDINGS:
             raise _unknown(f"operator {op.name} has padding {options.Padding()}", list(PADDINGS))
         op = replace(
@@ -300,30 +354,36 @@ class _Reader:
         dilation = (options.DilationHFactor(), options.DilationWFactor())
         return replace(op, kernel=(height, width), dilation=dilation)
 
-    def offsets(self, graph: Graph, buffers: Sequence[Any]) -> dict[int, int]:
-        """TFLM's offline memory plan (tensorflow/lite/micro/docs/memory_management.md).
-
-        Version, subgraph, number of tensors, then an offset for each, -1 where TFLM is to choose.
-        """
-        metadata = self.tables(self.root, "Metadata")
-        plans = [entry.Buffer() for entry in metadata if entry.Name() == PLAN_METADATA]
+    def offsets(self, graph: Graph) -> dict[int, int]:
+        """The arena offset of each activation that the file's memory plan places."""
+        plans = self.named(PLAN_NAME)
         if not plans:
             return {}
-        if len(plans) > 1 or plans[0] >= len(buffers):
+        if len(plans) > 1 or plans[0] >= len(self.buffers):
             raise _damaged("its memory plan is not one buffer")
-        if not self.length(buffers[plans[0]], "Data"):
+        if not self.length(self.buffers[plans[0]], "Data"):
             raise _damaged("its memory plan is empty")
-        data = buffers[plans[0]].DataAsNumpy().tobytes()
-        content = struct.unpack(f"<{len(data) // 4}i", data)
-        offsets = content[3:]
-        if content[1:3] != (0, len(graph.tensors)) or len(offsets) != len(graph.tensors):
-            raise _damaged(
-                f"its memory plan must have one offset for each of {len(graph.tensors)} tensors"
-            )
-        if min(offsets) < NOT_PLANNED:
-            raise _damaged(f"its memory plan has the impossible offset {min(offsets)}")
-        placed = enumerate(zip(offsets, graph.tensors, strict=True))
-        return {t: o for t, (o, tensor) in placed if o != NOT_PLANNED and not tensor.constant}
+        content = self.buffers[plans[0]].DataAsNumpy().tobytes()
+        try:
+            offsets = offsets_of(content, len(graph.tensors))
+        except ValueError as error:
+            raise _damaged(f"its memory plan {error}") from None
+        return {t: offset for t, offset in offsets.items() if not graph.tensors[t].constant}
+
+    def safe_for(self) -> SafeKernels | None:
+        """The kernels that our note names; what is no such note says nothing."""
+        notes = self.named(NOTE_NAME)
+        if len(notes) != 1 or notes[0] >= len(self.buffers):
+            return None
+        length = self.length(self.buffers[notes[0]], "Data")
+        if not 0 < length <= LONGEST_NOTE:
+            return None
+        return safe_for(self.buffers[notes[0]].DataAsNumpy().tobytes())
+
+    def named(self, name: str) -> list[int]:
+        """Numbers of the buffers of all metadata of that name."""
+        metadata = self.tables(self.root, "Metadata")
+        return [entry.Buffer() for entry in metadata if entry.Name() == name.encode()]
 
     def scales(self, table: Any) -> int:
         """How many scales a tensor has."""

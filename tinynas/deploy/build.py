@@ -10,8 +10,17 @@ import numpy.typing as npt
 from tinynas.cost.flash import file_bytes
 from tinynas.cost.kernels import Kernels, scratch_by_op
 from tinynas.cost.memory import predict_arena
+from tinynas.cost.overlap import overlaps, safe_kernels
+from tinynas.cost.patch import patch
+from tinynas.deploy.chain_plan import chain_plan
 from tinynas.deploy.plan import MemoryPlan, head_with_scratch, plan_memory
-from tinynas.deploy.quantize import FloatWeights, QuantizedModel, calibrate, quantize
+from tinynas.deploy.quantize import (
+    FloatWeights,
+    QuantizedModel,
+    calibrate,
+    patched_model,
+    quantize,
+)
 from tinynas.deploy.tflite_writer import write_tflite
 from tinynas.graph import Graph, total_macs
 
@@ -36,9 +45,10 @@ class Predicted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """An int8 model: its file, its memory plan, and what is predicted of it."""
+    """An int8 model: its file, its memory plan for a kernel library, and what is predicted."""
 
     model: QuantizedModel
+    kernels: Kernels
     plan: MemoryPlan
     content: bytes
     predicted: Predicted
@@ -56,16 +66,43 @@ def predict(graph: Graph, kernels: Kernels, plan: MemoryPlan) -> Predicted:
     )
 
 
-def build(graph: Graph, weights: FloatWeights, images: Images, kernels: Kernels) -> Built:
+def best_plan(graph: Graph, kernels: Kernels) -> MemoryPlan:
+    """The smaller of the plan that cost tables count on and of the one found by search.
+
+    Tensors overlap in it as far as the kernel library allows.
+    """
+    scratch = scratch_by_op(graph, kernels)
+    found = plan_memory(graph, scratch, overlaps(graph, safe_kernels(kernels)))
+    offsets = chain_plan(graph, kernels)
+    if offsets is None:
+        return found
+    head = head_with_scratch(graph, offsets, scratch)
+    counted_on = MemoryPlan(offsets=offsets, head_bytes=head, bound_bytes=found.bound_bytes)
+    return min(found, counted_on, key=lambda plan: plan.head_bytes)
+
+
+def build(
+    graph: Graph,
+    weights: FloatWeights,
+    images: Images,
+    kernels: Kernels,
+    *,
+    split: int = 0,
+    patches: int = 1,
+) -> Built:
     """Quantise on `images` (N, H, W, C), plan the arena for `kernels`, and write the file.
 
-    The images are to come from the training split.
+    The images are to come from the training split. The first `split` operators run on `patches` x
+    `patches` patches.
     """
     real = (images.astype(np.float32).transpose(0, 3, 1, 2) - 128) / 128
     model = quantize(graph, weights, calibrate(graph, weights, real))
-    plan = plan_memory(graph, scratch_by_op(graph, kernels))
+    if patches > 1:
+        model = patched_model(model, patch(graph, split, patches, patches))
+    plan = best_plan(model.graph, kernels)
     content = write_tflite(model, plan=plan.offsets)
-    return Built(model=model, plan=plan, content=content, predicted=predict(graph, kernels, plan))
+    predicted = predict(model.graph, kernels, plan)
+    return Built(model=model, kernels=kernels, plan=plan, content=content, predicted=predicted)
 
 
 def to_int8(images: Images) -> npt.NDArray[np.int8]:

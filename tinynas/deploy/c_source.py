@@ -15,6 +15,9 @@ RESOLVER_METHODS = {
     "CONV_2D": "AddConv2D",
     "DEPTHWISE_CONV_2D": "AddDepthwiseConv2D",
     "FULLY_CONNECTED": "AddFullyConnected",
+    "CONCATENATION": "AddConcatenation",
+    "PAD": "AddPad",
+    "STRIDED_SLICE": "AddStridedSlice",
 }
 BYTES_PER_LINE = 16
 IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")

@@ -11,6 +11,7 @@ from tinynas.budget import Budget, format_bytes
 from tinynas.cost.kernels import HOST_KERNELS, Kernels, scratch_by_op
 from tinynas.cost.memory import predict_arena, unknown_memory
 from tinynas.cost.model_file import read_bytes
+from tinynas.cost.plan_safety import plan_safety, safety_warning
 from tinynas.cost.tflite_reader import ModelFile, read_tflite
 from tinynas.deploy.plan import head_with_scratch
 from tinynas.deploy.verify import (
@@ -51,6 +52,7 @@ class MeasuredSram:
 def check_file(path: Path, budget: Budget, kernels: Kernels, runtime: str) -> dict[str, Any]:
     """Whether the .tflite file at `path` keeps a budget, and on which figures that rests.
 
+    It does not hold either where the file's memory plan is not known to be safe on the chip.
     `kernels` is the kernel library of `runtime` on the chip. Raises ModelFileError for what is no
     model or none that TFLM can run, TinynasError for one that nothing here can tell about.
     """
@@ -101,6 +103,10 @@ def _check(
     predicted = None if unknown else predict_sram(model, kernels)
     measured = _measure(content, unknown)
     misses = _misses(predicted, measured, len(content), budget)
+    offsets, noted = model.offsets, model.plan_safe_for
+    safety = plan_safety(model.graph, offsets, noted) if offsets else None
+    warning = safety_warning(safety, kernels, runtime) if safety else None
+    misses += [warning] if warning else []
     executed = measured.sram_head_bytes is not None
     return {
         "model": str(path),
@@ -109,6 +115,7 @@ def _check(
         "measured": {**asdict(measured), "file_bytes": len(content)},
         "budget": asdict(budget),
         "runtime": runtime,
+        "plan_safety": safety.to_json(kernels) if safety else None,
         "holds": not misses,
         "why": [*misses, _basis(unknown, executed, kernels, runtime)],
         "executed_by": runtime_name() if executed else None,

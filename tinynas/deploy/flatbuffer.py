@@ -11,7 +11,7 @@ a table begins with the signed distance back to its vtable.
 from __future__ import annotations
 
 import struct
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -79,10 +79,10 @@ class FlatbufferWriter:
         """Pad so that what follows the next `lead` bytes is aligned."""
         self.pad(-(self.position + lead) % multiple)
 
-    def _mark(self, label: Hashable) -> None:
+    def _mark(self, label: Hashable, place: int | None = None) -> None:
         if label in self._places:
             raise ValueError(f"two objects are labelled {label!r}")
-        self._places[label] = self.position
+        self._places[label] = self.position if place is None else place
 
     def _values(self, codes: str, values: Sequence[int | float | Ref]) -> None:
         """Numbers by their `struct` codes, and zeros where references will stand."""
@@ -120,6 +120,13 @@ class FlatbufferWriter:
         self.align(alignment, lead=4)
         self._mark(label)
         self._bytes += struct.pack("<I", len(content)) + content
+
+    def embed(self, file: bytes, places: Mapping[Hashable, int], *, alignment: int) -> None:
+        """Another file's bytes as they are; `places` labels objects in them by their position."""
+        self.align(alignment)
+        for label, place in places.items():
+            self._mark(label, self.position + place)
+        self._bytes += file
 
     def finish(self, root: Hashable) -> bytes:
         """The file, its root table being the one labelled `root`."""

@@ -2,9 +2,9 @@
 
 Sources (tflite-micro): tensorflow/lite/kernels/internal/common.h and quantization_util.cc
 (multipliers and their two roundings), reference/integer_ops/{conv,depthwise_conv,
-fully_connected,add,pooling}.h. Products are summed as floats: int8 products are integers, and
-while the sum of their magnitudes stays below 2^24 (float32) or 2^53 (float64), every partial sum
-is exact in any order.
+fully_connected,add,pooling}.h. Slices, padding and joins move values as they are. Products are
+summed as floats: int8 products are integers, and while the sum of their magnitudes stays below
+2^24 (float32) or 2^53 (float64), every partial sum is exact in any order.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class _Constants:
     exponent: torch.Tensor
 
 
-Prepared = Mapping[str, _Constants]
+Prepared = Mapping[int, _Constants]  # by the number of the weights, which operators may share
 
 
 def _prepare(model: QuantizedModel, op: Op) -> _Constants:
@@ -171,13 +171,40 @@ def _average(op: Op, x: torch.Tensor, bounds: Bounds) -> torch.Tensor:
     return torch.div(nudged, count, rounding_mode="trunc").clamp_(*bounds).to(torch.int8)
 
 
+def _slice(model: QuantizedModel, op: Op, inputs: list[torch.Tensor]) -> torch.Tensor:
+    """The elements of an output's shape from `begin` on, of every image of the batch."""
+    x = inputs[0]
+    for axis, size in enumerate(model.graph.tensors[op.outputs[0]].shape[1:], 1):
+        x = x.narrow(axis, op.begin[axis], size)
+    return x
+
+
+def _pad(model: QuantizedModel, op: Op, inputs: list[torch.Tensor]) -> torch.Tensor:
+    """The input with zero points around it."""
+    last_axis_first = [count for pair in reversed(op.pads) for count in pair]
+    return functional.pad(inputs[0], last_axis_first, value=model.zero_points[op.outputs[0]])
+
+
+def _join(model: QuantizedModel, op: Op, inputs: list[torch.Tensor]) -> torch.Tensor:
+    """The inputs side by side; a graph that does not say along which axis is a ValueError."""
+    if op.axis is None:
+        raise ValueError(f"the axis along which {op.name} joins is not known")
+    return torch.cat(inputs, dim=op.axis)
+
+
+# Kinds that only move values, and so need no bounds.
+MOVES = {"STRIDED_SLICE": _slice, "PAD": _pad, "CONCATENATION": _join}
+
+
 def _run_op(
     model: QuantizedModel, op: Op, prepared: Prepared, inputs: list[torch.Tensor]
 ) -> torch.Tensor:
+    if op.kind in MOVES:
+        return MOVES[op.kind](model, op, inputs)
     target = op.outputs[0]
     bounds = activation_bounds(op, model.scales[target], model.zero_points[target])
     if op.kind in WEIGHTED:
-        return _weighted(model, op, prepared[op.name], inputs[0], bounds)
+        return _weighted(model, op, prepared[op.inputs[1]], inputs[0], bounds)
     if op.kind == "ADD":
         return _add(model, op, inputs[0], inputs[1], bounds)
     if op.kind == "AVERAGE_POOL_2D" and op.padding == "VALID":
@@ -205,7 +232,8 @@ def simulate(model: QuantizedModel, images: Int8Array, *, batch_size: int = 16) 
 
     Small batches are fastest: what passes between operators stays in the processor's cache.
     """
-    prepared = {op.name: _prepare(model, op) for op in model.graph.ops if op.kind in WEIGHTED}
+    weighted = {op.inputs[1]: op for op in model.graph.ops if op.kind in WEIGHTED}
+    prepared = {weights: _prepare(model, op) for weights, op in weighted.items()}
     logits: list[Int8Array] = []
     with torch.no_grad():
         for start in range(0, len(images), batch_size):

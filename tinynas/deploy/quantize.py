@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from tinynas.cost.flash import WEIGHTED
+from tinynas.cost.patch import source_name
 from tinynas.graph import Graph, Op, same_padding
 
 FloatArray = npt.NDArray[np.floating]
@@ -176,3 +177,27 @@ def quantize(graph: Graph, weights: FloatWeights, ranges: Ranges) -> QuantizedMo
         if op.kind in WEIGHTED:
             constants[op.name] = _quantize_weights(op, *weights[op.name], scales[source])
     return QuantizedModel(graph=graph, scales=scales, zero_points=zero_points, weights=constants)
+
+
+def patched_model(model: QuantizedModel, patched: Graph) -> QuantizedModel:
+    """The model whose graph was patched to `patched`, see tinynas.cost.patch, on patches.
+
+    Every tensor has the scale and zero point of the one it is a piece of, and every operator the
+    constants of the one it stands for, which are not copied: results stay the same.
+    """
+    numbers = {model.graph.tensors[t].name: t for t in model.scales}
+    sources = {
+        t: numbers[source_name(tensor.name)]
+        for t, tensor in enumerate(patched.tensors)
+        if not tensor.constant
+    }
+    return QuantizedModel(
+        graph=patched,
+        scales={t: model.scales[source] for t, source in sources.items()},
+        zero_points={t: model.zero_points[source] for t, source in sources.items()},
+        weights={
+            op.name: model.weights[source_name(op.name)]
+            for op in patched.ops
+            if op.kind in WEIGHTED
+        },
+    )

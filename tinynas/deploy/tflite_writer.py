@@ -2,24 +2,27 @@
 
 The layout is chosen so that tinynas.cost.flash knows the size beforehand: vtables, model,
 operator codes and metadata first; then the lists of tensors, operators and buffers and the memory
-plan; then for each operator its tensors, options and constants, padded to 16 bytes; then option
-tables and zero points that many operators share. What both TFLM and LiteRT accept is left out:
-names and quantisation of constants' biases, defaults, signatures.
+plan; then for each operator its tensors, options and the constants that it is the first to read,
+padded to 16 bytes; then option tables and zero points that many operators share. What both TFLM
+and LiteRT accept is left out: names and quantisation of constants' biases, defaults, signatures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from tinynas.cost.flash import (
+    COMMON_KINDS,
     DESCRIPTION_BYTES,
     WEIGHTED,
-    borrows_zero_points,
     file_bytes,
     has_shared_options,
+    own_constants,
+    zero_points_step,
 )
 from tinynas.cost.memory import CONVOLUTIONS
 from tinynas.deploy.flatbuffer import FlatbufferWriter, Ref, TableType
@@ -41,6 +44,9 @@ OPERATORS = {
     "CONV_2D": (3, 3, 1),
     "DEPTHWISE_CONV_2D": (4, 3, 2),
     "FULLY_CONNECTED": (9, 4, 8),
+    "CONCATENATION": (2, 2, 10),
+    "PAD": (34, 2, 22),
+    "STRIDED_SLICE": (45, 2, 32),
 }
 
 EMPTY = TableType(())
@@ -59,6 +65,7 @@ CONV_OPTIONS = TableType(((1, "i"), (2, "i"), (0, "b"), (3, "b")))
 DEPTHWISE_OPTIONS = TableType(((1, "i"), (2, "i"), (3, "i"), (0, "b"), (4, "b")))
 POOL_OPTIONS = TableType(((1, "i"), (2, "i"), (3, "i"), (4, "i"), (0, "b"), (5, "b")))
 ACTIVATION_OPTIONS = TableType(((0, "b"),))
+JOIN_OPTIONS = BUFFER  # an axis, a word in slot 0 too: one vtable serves both
 TABLE_TYPES = (
     EMPTY,
     MODEL,
@@ -91,7 +98,8 @@ SHARED_OPTIONS = (
 
 def _options_label(op: Op) -> tuple[object, ...]:
     """One label for the options of all operators that share them."""
-    if op.kind in ("ADD", "FULLY_CONNECTED"):  # both have but an activation, absent when none
+    # The first two have but an activation, absent when none; the others mean their defaults.
+    if op.kind in ("ADD", "FULLY_CONNECTED", "PAD", "STRIDED_SLICE"):
         return ("options", "activation")
     return ("options", op.kind, op.stride, op.padding, op.activation)
 
@@ -106,6 +114,10 @@ def _write_options(writer: FlatbufferWriter, label: object, op: Op) -> None:
     elif op.kind == "AVERAGE_POOL_2D":
         window = (op.kernel[1], op.kernel[0])
         writer.table(label, POOL_OPTIONS, *strides, *window, padding, activation)
+    elif op.kind == "CONCATENATION":
+        if op.axis is None:
+            raise ValueError(f"the axis along which {op.name} joins is not known")
+        writer.table(label, JOIN_OPTIONS, op.axis)
     elif op.activation is None:
         writer.table(label, EMPTY)
     else:
@@ -124,13 +136,6 @@ def _zero_point_label(op: Op, zero_point: int) -> object:
     return ("zero point", "lowest")
 
 
-def _constants(graph: Graph) -> Iterator[int]:
-    """Numbers of the constant tensors, in the order of their buffers (2, 3, ...)."""
-    for op in graph.ops:
-        if op.kind in WEIGHTED:
-            yield from op.inputs[1:]
-
-
 def _kinds(graph: Graph) -> list[str]:
     """Kinds of operators used, in order of first use."""
     return list(dict.fromkeys(op.kind for op in graph.ops))
@@ -141,13 +146,14 @@ def _write_model(writer: FlatbufferWriter, graph: Graph, description: str) -> No
     lists = ("operator codes", "subgraphs", "description", "buffers", "metadata")
     writer.table("model", MODEL, 3, *(Ref(name) for name in lists))
     kinds = _kinds(graph)
-    room = writer.position + 4 + 4 * len(OPERATORS)
+    codes = len({*COMMON_KINDS, *kinds})
+    room = writer.position + 4 + 4 * codes
     writer.vector("operator codes", "I", [Ref(("code", kind)) for kind in kinds])
     writer.pad(room - writer.position)
     for kind in kinds:
         builtin, version, _ = OPERATORS[kind]
         writer.table(("code", kind), OPERATOR_CODE, builtin, version, builtin)
-    writer.pad(OPERATOR_CODE.table_bytes * (len(OPERATORS) - len(kinds)))
+    writer.pad(OPERATOR_CODE.table_bytes * (codes - len(kinds)))
     writer.vector("subgraphs", "I", [Ref("subgraph")])
     parts = ("tensors", "inputs", "outputs", "operators")
     writer.table("subgraph", SUBGRAPH, *(Ref(part) for part in parts))
@@ -170,7 +176,7 @@ def _write_lists(writer: FlatbufferWriter, graph: Graph, plan: Mapping[int, int]
     tensors = range(len(graph.tensors))
     writer.vector("tensors", "I", [Ref(("tensor", t)) for t in tensors])
     writer.vector("operators", "I", [Ref(("operator", op.name)) for op in graph.ops])
-    buffers = [Ref(("buffer", t)) for t in _constants(graph)]
+    buffers = [Ref(("buffer", t)) for owned in own_constants(graph) for t in owned]
     writer.vector("buffers", "I", [Ref("no data"), Ref("plan buffer"), *buffers])
     writer.table("no data", EMPTY)
     writer.table("plan buffer", BUFFER, Ref("plan"))
@@ -192,7 +198,7 @@ def _write_activation(
     writer.string(("name", tensor), described.name)
 
 
-def _write_constant_tables(
+def _write_weights_tables(
     writer: FlatbufferWriter, graph: Graph, op: Op, zero_points: object, first_buffer: int
 ) -> None:
     """Tables of weights and bias: tensors, buffers and quantisation."""
@@ -220,9 +226,46 @@ def _write_constant_tables(
         writer.table(quantization.label, QUANTIZATION_LAST_AXIS, scales, Ref(zero_points), 3)
     else:
         writer.table(quantization.label, QUANTIZATION, scales, Ref(zero_points))
-    for t in (weights, bias):
+    _write_buffers(writer, graph, (weights, bias))
+
+
+def _write_buffers(writer: FlatbufferWriter, graph: Graph, constants: Sequence[int]) -> None:
+    """Buffers of constants, without their data, and shapes."""
+    for t in constants:
         writer.table(("buffer", t), BUFFER, Ref(("data", t)))
         writer.vector(("shape", t), "i", graph.tensors[t].shape)
+
+
+def _write_index_tables(
+    writer: FlatbufferWriter, graph: Graph, owned: Sequence[int], first_buffer: int
+) -> None:
+    """Tensors and buffers of constants that say where to slice or how to pad."""
+    for buffer, t in enumerate(owned, first_buffer):
+        writer.table(("tensor", t), BIAS_TENSOR, Ref(("shape", t)), buffer, INT32)
+    _write_buffers(writer, graph, owned)
+
+
+def _contents(model: QuantizedModel, op: Op) -> dict[int, bytes]:
+    """Data of an operator's constants by tensor number."""
+    tensors = model.graph.tensors
+    if op.kind in WEIGHTED:
+        constants = model.weights[op.name]
+        data = [constants.values.tobytes(), constants.bias.astype("<i4").tobytes()]
+    else:
+        words: list[npt.ArrayLike] = [op.pads] * (op.kind == "PAD")
+        if op.kind == "STRIDED_SLICE":
+            shape = tensors[op.outputs[0]].shape
+            end = [first + size for first, size in zip(op.begin, shape, strict=False)]
+            words = [op.begin, end, [1] * len(end)]
+        data = [np.array(values, "<i4").tobytes() for values in words]
+    contents = dict(zip((t for t in op.inputs if tensors[t].constant), data, strict=True))
+    for t, content in contents.items():
+        if len(content) != tensors[t].size_bytes:
+            raise ValueError(
+                f"constant {t} of {op.name} must have {tensors[t].size_bytes} bytes, "
+                f"got {len(content)}"
+            )
+    return contents
 
 
 def _write_scales(
@@ -234,8 +277,27 @@ def _write_scales(
         writer.vector(("scale", bias), "f", [input_scale * float(constants.scales[0])])
 
 
-def _write_operator(
+def _write_weights(
     writer: FlatbufferWriter, model: QuantizedModel, step: int, first_buffer: int
+) -> None:
+    """Everything of weights and bias but their data."""
+    graph, op = model.graph, model.graph.ops[step]
+    shared = op.kind not in CONVOLUTIONS
+    owner = zero_points_step(graph, step)
+    zeros = ("zero point", "zero") if shared else ("zero points", graph.ops[owner].inputs[1])
+    constants = model.weights[op.name]
+    _write_weights_tables(writer, graph, op, zeros, first_buffer)
+    _write_scales(writer, op, constants, model.scales[op.inputs[0]])
+    if not shared and owner == step:
+        writer.vector(zeros, "q", [0] * len(constants.scales))
+
+
+def _write_operator(
+    writer: FlatbufferWriter,
+    model: QuantizedModel,
+    step: int,
+    owned: Sequence[int],
+    first_buffer: int,
 ) -> None:
     """All objects that belong to one operator, padded to 16 bytes."""
     graph, op = model.graph, model.graph.ops[step]
@@ -250,21 +312,15 @@ def _write_operator(
     _write_activation(writer, model, target, zero_point)
     writer.vector(("reads", op.name), "i", op.inputs)
     writer.vector(("writes", op.name), "i", op.outputs)
-    if op.kind in WEIGHTED:
-        owner = graph.ops[step + borrows_zero_points(graph, step)]
-        shared = op.kind not in CONVOLUTIONS
-        zeros = ("zero point", "zero") if shared else ("zero points", owner.name)
-        constants = model.weights[op.name]
-        _write_constant_tables(writer, graph, op, zeros, first_buffer)
-        _write_scales(writer, op, constants, model.scales[op.inputs[0]])
-        if not shared and owner is op:
-            writer.vector(zeros, "q", [0] * len(constants.scales))
+    if owned and op.kind in WEIGHTED:
+        _write_weights(writer, model, step, first_buffer)
+    else:
+        _write_index_tables(writer, graph, owned, first_buffer)
     if op.activation is None:
         writer.vector(zero_point, "q", [model.zero_points[target]])
-    if op.kind in WEIGHTED:
-        weights, bias = op.inputs[1:]
-        writer.data(("data", weights), constants.values.tobytes(), alignment=ALIGNMENT)
-        writer.data(("data", bias), constants.bias.astype("<i4").tobytes(), alignment=ALIGNMENT)
+    contents = _contents(model, op)
+    for t in owned:
+        writer.data(("data", t), contents[t], alignment=ALIGNMENT)
     writer.align(ALIGNMENT)
 
 
@@ -292,9 +348,9 @@ def write_tflite(
     _write_activation(writer, model, graph.inputs[0], ("zero point", "zero"))
     writer.align(ALIGNMENT)
     buffer = 2
-    for step, op in enumerate(graph.ops):
-        _write_operator(writer, model, step, buffer)
-        buffer += 2 * (op.kind in WEIGHTED)
+    for step, owned in enumerate(own_constants(graph)):
+        _write_operator(writer, model, step, owned, buffer)
+        buffer += len(owned)
     for example in SHARED_OPTIONS:
         _write_options(writer, _options_label(example), example)
     writer.vector(("zero point", "zero"), "q", [0])

@@ -52,6 +52,14 @@ class ArenaUse:
         return self.head_bytes + self.tail_bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """What a model gave: `outputs[i][k]` is output k of invocation i; and its arena after them."""
+
+    outputs: tuple[tuple[npt.NDArray[Any], ...], ...]
+    use: ArenaUse
+
+
 def runtime_available() -> bool:
     """Whether TFLM is installed: its package exists for Linux on x86-64 only."""
     return importlib.util.find_spec("tflite_micro") is not None
@@ -148,6 +156,35 @@ def run_int8(model_bytes: bytes, images: Int8Array, *, timeout_s: float = 3600.0
     return _ask("run", arrays, timeout_s)["outputs"]
 
 
+def execute(
+    models: Sequence[bytes],
+    inputs: Sequence[Sequence[npt.NDArray[Any]]],
+    outputs: int,
+    *,
+    timeout_s: float = 3600.0,
+) -> tuple[Execution, ...]:
+    """What each model gives for `inputs[i]`, one array per graph input, invocation by invocation.
+
+    Variables keep their content from one invocation to the next. `outputs` is the number of
+    graph outputs. Raises ModelFileError and TinynasError as `measure_arena`.
+    """
+    arrays: Arrays = {f"model{number}": _as_array(model) for number, model in enumerate(models)}
+    arrays["count"] = np.array([len(models), len(inputs), outputs])
+    for turn, given in enumerate(inputs):
+        arrays |= {f"input{turn}.{index}": array for index, array in enumerate(given)}
+    answer = _ask("execute", arrays, timeout_s)
+    return tuple(
+        Execution(
+            outputs=tuple(
+                tuple(answer[f"output{number}.{turn}.{index}"] for index in range(outputs))
+                for turn in range(len(inputs))
+            ),
+            use=ArenaUse(head_bytes=int(head), tail_bytes=int(tail)),
+        )
+        for number, (head, tail) in enumerate(answer["uses"])
+    )
+
+
 def smallest_arena_bytes(model_bytes: bytes, *, timeout_s: float = 300.0) -> int:
     """Smallest arena (a multiple of 16 bytes) in which the model runs on this host.
 
@@ -203,6 +240,25 @@ def _run(arrays: Arrays) -> Arrays:
     return {"outputs": np.stack(outputs)}
 
 
+def _execute(arrays: Arrays) -> Arrays:
+    models, turns, outputs = (int(count) for count in arrays["count"])
+    answer: Arrays = {}
+    uses = []
+    for number in range(models):
+        interpreter = _interpreter(arrays[f"model{number}"], ARENA_BYTES)
+        for turn in range(turns):
+            index = 0
+            while f"input{turn}.{index}" in arrays:
+                interpreter.set_input(arrays[f"input{turn}.{index}"], index)
+                index += 1
+            interpreter.invoke()
+            for index in range(outputs):
+                answer[f"output{number}.{turn}.{index}"] = interpreter.get_output(index)
+        uses.append(_reported_use(interpreter))
+    answer["uses"] = np.array([(use.head_bytes, use.tail_bytes) for use in uses], np.int64)
+    return answer
+
+
 def _works(model: npt.NDArray[np.uint8], arena_bytes: int) -> bool:
     """Whether an inference succeeds; in a fork, as TFLM can crash where the arena is too small."""
     child = os.fork()
@@ -232,7 +288,13 @@ def _bisect(arrays: Arrays) -> Arrays:
     return {"bytes": np.array(high * ARENA_STEP)}
 
 
-VERBS = {"measure": _measure, "allocate": _allocate, "run": _run, "bisect": _bisect}
+VERBS = {
+    "measure": _measure,
+    "allocate": _allocate,
+    "run": _run,
+    "execute": _execute,
+    "bisect": _bisect,
+}
 
 
 def _answer(verb: str) -> None:

@@ -63,7 +63,7 @@ must give, to the last bit.
 Reserve a tensor arena of **{facts["arena_bytes"]:,} bytes**, aligned to 16 bytes. The figure is
 predicted for a 32-bit chip with runtime `{report["runtime"]}`. Executed by: {executed}.
 The file carries its own memory plan (metadata `OfflineMemoryAllocation`), which every
-TensorFlow Lite Micro honours; no tensors overlap in it, so it is safe with all kernel libraries.
+TensorFlow Lite Micro honours. {" ".join(facts["plan"])}
 
 ## Operators to register
 ```cpp

@@ -6,7 +6,7 @@ Operators run from left to right, arena offsets from the bottom up, one box per 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import cycle, groupby, pairwise
@@ -23,8 +23,8 @@ ROWS = 16  # lines of the picture
 LETTERS = "ABCDEFGHIJ"  # boxes that its legend names
 LEFT, RIGHT = 10, 6  # columns for the labels on either side
 WIDEST_OPERATOR = 8  # columns, so that five operators do not fill a wide terminal
-FADED, ALSO_FADED, SCRATCH_MARK = "░", "▒", "╱"
-ASCII = str.maketrans("░▒╱│└─…", ".:/|+-~")
+FADED, ALSO_FADED, SCRATCH_MARK, SHARED_MARK = "░", "▒", "╱", "╳"
+ASCII = str.maketrans("░▒╱╳│└─…", ".:/#|+-~")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,17 @@ class Box:
 
     name: str
     shape: tuple[int, ...] | None
+    size_bytes: int
+    offset: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """Bytes that two boxes, given by number, both have from step `first` to step `last`."""
+
+    boxes: tuple[int, int]
     size_bytes: int
     offset: int
     first: int
@@ -82,6 +93,30 @@ class MemoryMap:
         """The head of the arena: where the highest box ends."""
         return max((box.offset + box.size_bytes for box in self.boxes), default=0)
 
+    @cached_property
+    def shared(self) -> tuple[Shared, ...]:
+        """Where boxes overlap: a plan may let an operator write over what it reads."""
+        found, recent = [], list[int]()
+        for index in sorted(range(len(self.boxes)), key=lambda i: self.boxes[i].first):
+            box = self.boxes[index]
+            recent = [i for i in recent if self.boxes[i].last >= box.first]
+            for other in recent:
+                before = self.boxes[other]
+                low = max(box.offset, before.offset)
+                high = min(box.offset + box.size_bytes, before.offset + before.size_bytes)
+                if low < high:
+                    found.append(
+                        Shared(
+                            boxes=(other, index),
+                            size_bytes=high - low,
+                            offset=low,
+                            first=box.first,
+                            last=min(box.last, before.last),
+                        )
+                    )
+            recent.append(index)
+        return tuple(found)
+
     def at(self, step: int) -> tuple[Box, ...]:
         """The boxes in memory at a step, the largest first."""
         live = [box for box in self.boxes if box.first <= step <= box.last]
@@ -93,8 +128,8 @@ def step_text(step: int) -> str:
     return str(step) if step >= 0 else "start"
 
 
-def span_text(box: Box) -> str:
-    """From which operator until which a box is in memory."""
+def span_text(box: Box | Shared) -> str:
+    """From which operator until which a box, or what two share, is in memory."""
     ends = step_text(box.first), step_text(box.last)
     return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
@@ -126,30 +161,59 @@ def box_colours(memory: MemoryMap) -> tuple[str, ...]:
     return tuple(colours[index] for index in range(len(memory.boxes)))
 
 
-def grid(
-    memory: MemoryMap, rows: int, columns: Sequence[tuple[int, int]]
-) -> list[list[int | None]]:
-    """Number of the box that has most of each cell, None where half of it or more is free.
+Areas = dict[tuple[int, int], dict[int, int]]  # by line from below and column, then by number
 
-    Lines from the top down; a cell is its column's steps [first, end) times
-    head_bytes / rows.
+
+def _areas(
+    parts: Sequence[Box | Shared], rows: int, columns: Sequence[tuple[int, int]], head: int
+) -> Areas:
+    """Of each cell, how much each part has of it, in steps times bytes times rows.
+
+    A cell is its column's steps [first, end) times head / rows bytes.
     """
-    head = max(memory.head_bytes, 1)
-    shares: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)
-    for index, box in enumerate(memory.boxes):
-        low, high = box.offset * rows, (box.offset + box.size_bytes) * rows
+    areas: Areas = defaultdict(dict)
+    for index, part in enumerate(parts):
+        low, high = part.offset * rows, (part.offset + part.size_bytes) * rows
         for row in range(low // head, -(-high // head)):
             height = min(high, (row + 1) * head) - max(low, row * head)
             for column, (first, end) in enumerate(columns):
-                steps = min(box.last + 1, end) - max(box.first, first)
+                steps = min(part.last + 1, end) - max(part.first, first)
                 if steps > 0:
-                    shares[row, column][index] = steps * height
+                    areas[row, column][index] = steps * height
+    return areas
+
+
+def grid(
+    memory: MemoryMap, rows: int, columns: Sequence[tuple[int, int]], head_bytes: int = 0
+) -> list[list[int | None]]:
+    """Number of the box that has most of each cell, None where half of it or more is free.
+
+    Lines from the top down, together `head_bytes` or, where that is more, the arena's head.
+    """
+    head = max(memory.head_bytes, head_bytes, 1)
     lines: list[list[int | None]] = [[None] * len(columns) for _ in range(rows)]
-    for (row, column), areas in shares.items():
+    for (row, column), areas in _areas(memory.boxes, rows, columns, head).items():
         first, end = columns[column]
         if 2 * sum(areas.values()) > (end - first) * head:
             lines[rows - 1 - row][column] = max(areas, key=lambda index: areas[index])
     return lines
+
+
+def shared_cells(
+    memory: MemoryMap, rows: int, columns: Sequence[tuple[int, int]], head_bytes: int = 0
+) -> dict[tuple[int, int], int]:
+    """Lines and columns of the cells of `grid` of which a quarter or more lies in two boxes.
+
+    With each cell the number of the box that is written over the other.
+    """
+    head = max(memory.head_bytes, head_bytes, 1)
+    found = {}
+    for (row, column), areas in _areas(memory.shared, rows, columns, head).items():
+        most = max(areas, key=lambda index: areas[index])
+        first, end = columns[column]
+        if 4 * areas[most] >= (end - first) * head:
+            found[rows - 1 - row, column] = memory.shared[most].boxes[1]
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,13 +247,27 @@ def columns_of(steps: range, width: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def _cells(line: Sequence[int | None], memory: MemoryMap, look: _Look, seen: set[int]) -> Text:
-    """One line of the picture; in colour a letter stands only where its box is met first."""
+def _cells(
+    line: Sequence[int | None],
+    shared: Mapping[int, int],
+    memory: MemoryMap,
+    look: _Look,
+    seen: set[int],
+) -> Text:
+    """One line of the picture; in colour a letter stands only where its box is met first.
+
+    `shared` has a box for each column that lies in two: its letter is a small one there.
+    """
     text = Text()
-    for index, run in groupby(line):
+    marked = [(shared.get(column, index), column in shared) for column, index in enumerate(line)]
+    for (index, is_shared), run in groupby(marked):
         count = len(list(run))
         if index is None:
             text.append(" " * count)
+        elif is_shared and index in look.letters:
+            text.append(look.letters[index].lower() * count, style=look.style(index))
+        elif is_shared:
+            text.append(SHARED_MARK * count)
         elif memory.boxes[index].shape is None:
             text.append(SCRATCH_MARK * count)
         elif index not in look.letters:
@@ -237,17 +315,21 @@ def _labels(head_bytes: int) -> tuple[str, list[str]]:
     return unit, [f"{e:,.{digits}f}" if row % 4 == 0 else "" for row, e in enumerate(edges)]
 
 
-def _picture(memory: MemoryMap, width: int, look: _Look) -> Iterator[Text]:
+def _picture(memory: MemoryMap, width: int, look: _Look, head_bytes: int) -> Iterator[Text]:
     columns = columns_of(memory.steps, max(width - LEFT - RIGHT, 8))
-    head = max(memory.head_bytes, 1)
+    head = max(memory.head_bytes, head_bytes, 1)
     bound_row = ROWS - -(-memory.bound_bytes * ROWS // head)
-    unit, labels = _labels(memory.head_bytes)
+    unit, labels = _labels(head)
+    shared = shared_cells(memory, ROWS, columns, head)
     seen: set[int] = set()
     yield Text(f"{unit:>{LEFT - 2}}", style="dim")
-    for row, line in enumerate(grid(memory, ROWS, columns)):
+    for row, line in enumerate(grid(memory, ROWS, columns, head)):
         text = Text(f"{labels[row]:>{LEFT - 2}} │")
-        text.append_text(_cells(line, memory, look, seen))
-        yield text.append(" bound" if row == bound_row and memory.bound_bytes < head else "")
+        marked = {column: box for (at, column), box in shared.items() if at == row}
+        text.append_text(_cells(line, marked, memory, look, seen))
+        if row == bound_row and memory.bound_bytes < head:
+            text.append(" bound")
+        yield text
     yield Text(f"{'0':>{LEFT - 2}} └" + "─" * len(columns))
     yield Text(" " * LEFT + _axis(columns), style="dim")
     yield Text(" " * LEFT + _peak_line(memory, columns), style="bold")
@@ -288,14 +370,26 @@ def _marks(memory: MemoryMap, look: _Look) -> Iterator[Text]:
     if scratch:
         sizes = f"scratch buffers: {len(scratch)}, the largest of {max(scratch):,} bytes"
         yield Text(f"  {SCRATCH_MARK}  {sizes}")
+    if memory.shared:
+        most = max(part.size_bytes for part in memory.shared)
+        pairs = f"{len(memory.shared)} pair{'s' * (len(memory.shared) > 1)}"
+        yield Text(f"  a {SHARED_MARK}  bytes of two tensors: {pairs}, at most {most:,}")
 
 
 def text_map(
-    memory: MemoryMap, width: int, *, in_colour: bool = False, ascii_only: bool = False
+    memory: MemoryMap,
+    width: int,
+    *,
+    in_colour: bool = False,
+    ascii_only: bool = False,
+    head_bytes: int = 0,
 ) -> list[Text]:
-    """The picture and its legend in lines of at most `width` columns, 60 or more."""
+    """The picture and its legend in lines of at most `width` columns, 60 or more.
+
+    Its height stands for `head_bytes` where that is more than the arena's head.
+    """
     look = _look(memory, in_colour)
-    picture, legend = _picture(memory, width, look), _legend(memory, width, look)
+    picture, legend = _picture(memory, width, look, head_bytes), _legend(memory, width, look)
     lines = [*picture, *legend, *_marks(memory, look)]
     if ascii_only:
         for line in lines:

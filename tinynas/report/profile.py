@@ -15,11 +15,13 @@ from tinynas.cost.kernels import Kernels, scratch_sizes
 from tinynas.cost.latency import MS_PER_US, op_latency_us
 from tinynas.cost.memory import Arena, predict_arena, unknown_memory
 from tinynas.cost.model_file import read_bytes, read_model, refuse_unknown
+from tinynas.cost.plan_safety import PlanSafety, plan_safety
 from tinynas.cost.tflite_reader import IDENTIFIER, ModelFile, printable
-from tinynas.deploy.plan import Placed, placements
 from tinynas.errors import ModelFileError
 from tinynas.graph import Graph, Op, op_macs
-from tinynas.report.memory_map import Box, MemoryMap
+from tinynas.report.graph_map import memory_of, tensor_name
+from tinynas.report.memory_map import MemoryMap
+from tinynas.report.profile_plan import Replanned, replanned, replanned_json
 from tinynas.target import Target
 
 UJ_PER_US_MW = 1e-3
@@ -62,7 +64,8 @@ class Profile:
 
     `file_bytes` is the length of a .tflite file, None for a layer list. `arena` is None where the
     memory of something is not known, which `unknown` then names. `plan` says who placed the
-    activations.
+    activations; `safety` is that of the file's plan, None where it has none. `replanned` is what a
+    new plan would give, where that was asked for.
     """
 
     path: Path
@@ -73,6 +76,8 @@ class Profile:
     arena: Arena | None
     unknown: tuple[str, ...]
     plan: str
+    safety: PlanSafety | None
+    replanned: Replanned | None
     parameters: int
     code: CodeSize
 
@@ -121,30 +126,29 @@ class Profile:
         return tuple(sorted({op.kind for op in self.operators if op.latency_us is None}))
 
 
-def profile_file(path: Path, target: Target) -> Profile:
-    """The profile of the .tflite file or layer list at `path`.
+def profile_file(path: Path, target: Target, *, plan: bool = False) -> Profile:
+    """The profile of the .tflite file or layer list at `path`; `plan` also plans it anew.
 
-    Raises ModelFileError for anything else and for a model of which an operator is not known.
+    Raises ModelFileError for anything else, for a model of which an operator is not known, and
+    for one to be planned of which the memory is not.
     """
     model, content = read_model(path), read_bytes(path)
+    length = len(content) if content[4:8] == IDENTIFIER else None
     try:
         refuse_unknown(model.graph)
+        return profile_model(model, target, path=path, file_bytes=length, plan=plan)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
-    length = len(content) if content[4:8] == IDENTIFIER else None
-    return profile_model(model, target, path=path, file_bytes=length)
 
 
 def profile_model(
-    model: ModelFile, target: Target, *, path: Path, file_bytes: int | None
+    model: ModelFile, target: Target, *, path: Path, file_bytes: int | None, plan: bool = False
 ) -> Profile:
     """The profile of a model all of whose operators are known."""
-    graph, kernels = model.graph, target.kernels
+    graph, kernels, offsets = model.graph, target.kernels, model.offsets
     unknown = unknown_memory(graph)
     scratch = [_scratch(graph, op, kernels) for op in graph.ops]
-    placed = placements(graph, model.offsets, [sizes or () for sizes in scratch])
-    boxes = tuple(_box(graph, buffer) for buffer in placed)
-    memory = MemoryMap(boxes=boxes, operators=len(graph.ops))
+    memory = memory_of(graph, offsets, [sizes or () for sizes in scratch])
     return Profile(
         path=path,
         target=target,
@@ -153,7 +157,9 @@ def profile_model(
         memory=memory,
         arena=None if unknown else predict_arena(graph, kernels, memory.head_bytes),
         unknown=unknown,
-        plan=_plan(graph, model.offsets),
+        plan=_plan(graph, offsets),
+        safety=plan_safety(graph, offsets, model.plan_safe_for) if offsets else None,
+        replanned=replanned(model, target) if plan else None,
         parameters=_parameters(graph),
         code=code_size({op.kind for op in graph.ops}, target.device, target.runtime),
     )
@@ -163,27 +169,6 @@ def _scratch(graph: Graph, op: Op, kernels: Kernels) -> tuple[int, ...] | None:
     """Sizes of an operator's scratch buffers; None where no rule covers it."""
     unknown = unknown_memory(replace(graph, ops=(op,)))
     return None if unknown else scratch_sizes(graph, op, kernels)
-
-
-def _box(graph: Graph, placed: Placed) -> Box:
-    buffer = placed.buffer
-    if placed.tensor is None:
-        name, shape = f"scratch of {graph.ops[buffer.first].name}", None
-    else:
-        name = _tensor_name(graph, placed.tensor)
-        shape = graph.tensors[placed.tensor].shape
-    return Box(
-        name=name,
-        shape=shape,
-        size_bytes=buffer.size,
-        offset=placed.offset,
-        first=buffer.first,
-        last=buffer.last,
-    )
-
-
-def _tensor_name(graph: Graph, number: int) -> str:
-    return graph.tensors[number].name or f"tensor {number}"
 
 
 def _plan(graph: Graph, offsets: dict[int, int]) -> str:
@@ -213,7 +198,7 @@ def _operators(
                 number=step,
                 name=op.name,
                 kind=op.kind,
-                writes=_tensor_name(graph, op.outputs[0]) if op.outputs else "",
+                writes=tensor_name(graph, op.outputs[0]) if op.outputs else "",
                 inputs=tuple(graph.tensors[t].shape for t in graph.activations(op)),
                 outputs=tuple(graph.tensors[t].shape for t in op.outputs),
                 window=_window(op),
@@ -327,6 +312,8 @@ def to_json(profile: Profile) -> dict[str, Any]:
         "code_source": profile.code.source,
         "unknown": {"memory": list(profile.unknown), "latency": list(profile.untimed)},
         "plan": profile.plan,
+        "plan_safety": profile.safety.to_json(target.kernels) if profile.safety else None,
+        "planned": replanned_json(profile.replanned) if profile.replanned else None,
         "peak": {
             "operator": memory.peak,
             "live_bytes": memory.bound_bytes,

@@ -9,17 +9,25 @@ from tinynas import __version__
 from tinynas.cost.latency import MS_PER_US
 from tinynas.report import memory_svg
 from tinynas.report.memory_map import KIB, short_shape, span_text
+from tinynas.report.plan_text import plan_columns, plan_rows
 from tinynas.report.profile import OpProfile, Profile
+from tinynas.report.profile_plan import Replanned
 from tinynas.report.profile_text import (
     chip_text,
+    common_head_bytes,
     count_text,
     figure_text,
     fits,
+    map_heading,
     peak_text,
     percent_text,
+    replanned_heading,
+    replanned_text,
+    safety_text,
     shapes_text,
     sources,
     totals,
+    warning_text,
 )
 
 STYLE = """
@@ -65,9 +73,16 @@ ol { padding-left: 24px; max-width: 84ch; overflow-wrap: anywhere; }
 li { margin: 5px 0; }
 .key { display: inline-block; width: 22px; height: 10px; border: 1px dashed #222;
   background: repeating-linear-gradient(45deg, #555 0 2px, #fff 2px 5px); }
+.key.both { border-style: solid;
+  background: repeating-linear-gradient(-45deg, #222 0 2px, #77aadd 2px 7px); }
+.warning { border: 2px solid var(--over); border-radius: 6px; padding: 8px 12px; }
 .dash { display: inline-block; width: 24px; border-top: 2px dashed currentColor;
   vertical-align: middle; }
 """
+SHARED_KEY = (
+    ' <span class="key both"></span> bytes of two tensors: an operator writes one over the other '
+    "while it reads that."
+)
 
 
 def page(profile: Profile) -> str:
@@ -141,7 +156,12 @@ def _sram_card(profile: Profile) -> str:
         _gauge([(arena.head_bytes, "head"), (tail, "tail")], limit),
         _small(f"head {_kib(arena.head_bytes)} + tail {_kib(tail)}"),
         _small(_of(arena.sram_bytes, limit)),
+        *([_small(_planned_anew(profile.replanned))] if profile.replanned else []),
     )
+
+
+def _planned_anew(new: Replanned) -> str:
+    return f"{_kib(new.comparison.planned.sram_bytes)} when planned anew"
 
 
 def _flash_card(profile: Profile) -> str:
@@ -179,14 +199,32 @@ def _latency_card(profile: Profile) -> str:
 
 
 def _map(profile: Profile) -> Iterator[str]:
-    yield "<h2>Memory map</h2>"
+    """The memory map, and beside it the one under a new plan, at the same scale."""
+    new, head = profile.replanned, common_head_bytes(profile)
+    shared = profile.memory.shared or (new and new.memory.shared)
+    yield f"<h2>{escape(map_heading(profile))}</h2>"
     yield (
         '<p class="faint">The head of the arena: each box is a tensor, hover it for its name. '
         '<span class="key"></span> scratch of a kernel. <span class="dash"></span> live bytes at '
         "the peak, the lower bound of every plan without overlap. "
-        "Thick frames: what is in memory at the peak.</p>"
+        f"Thick frames: what is in memory at the peak.{SHARED_KEY if shared else ''}</p>"
     )
-    yield f'<div class="scroll">{memory_svg.svg_map(profile.memory)}</div>'
+    yield f'<div class="scroll">{memory_svg.svg_map(profile.memory, head)}</div>'
+    if new:
+        yield f"<h2>{escape(replanned_heading(new))}</h2>"
+        yield f'<div class="scroll">{memory_svg.svg_map(new.memory, head, "-after")}</div>'
+        yield from _after(profile, new)
+
+
+def _after(profile: Profile, new: Replanned) -> Iterator[str]:
+    """The arena before and after planning, and what is known of the new plan."""
+    own = new.comparison.own is not None
+    rows = (
+        f"<tr>{_cell(label, 'left')}{''.join(_cell(words) for words in cells)}</tr>"
+        for label, *cells in plan_rows(new.comparison, own=own)
+    )
+    yield _table(("predicted, bytes", *plan_columns(own=own)), ("predicted, bytes",), rows)
+    yield from (f"<p>{escape(words)}</p>" for words in replanned_text(profile, new))
 
 
 def _cell(text: str, kind: str = "", share: float | None = None) -> str:
@@ -223,7 +261,11 @@ def _peak(profile: Profile) -> Iterator[str]:
     )
     headings = ("tensor", "shape", "bytes", "operators", "offset")
     yield _table(headings, ("tensor",), rows)
-    yield from (f"<p>{escape(words)}</p>" for words in sentences[1:])
+    more = [*sentences[1:], *safety_text(profile)]
+    yield from (f"<p>{escape(words)}</p>" for words in more)
+    warning = warning_text(profile)
+    if warning:
+        yield f'<p class="warning">{escape(warning)}</p>'
 
 
 def _operators(profile: Profile) -> Iterator[str]:

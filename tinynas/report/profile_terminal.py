@@ -12,18 +12,33 @@ from rich.table import Table
 from rich.text import Text
 
 from tinynas.cost.latency import MS_PER_US
-from tinynas.report.memory_map import Box, cropped, short_shape, span_text, text_map
+from tinynas.report.memory_map import (
+    Box,
+    MemoryMap,
+    cropped,
+    short_shape,
+    span_text,
+    text_map,
+)
+from tinynas.report.plan_text import plan_columns, plan_rows
 from tinynas.report.profile import OpProfile, Profile
+from tinynas.report.profile_plan import Replanned
 from tinynas.report.profile_text import (
     chip_text,
+    common_head_bytes,
     count_text,
     figure_text,
     fits,
+    map_heading,
     peak_text,
     percent_text,
+    replanned_heading,
+    replanned_text,
+    safety_text,
     shapes_text,
     sources,
     totals,
+    warning_text,
 )
 
 LIVE, FLASH, TIME, SHARE, ENERGY = (
@@ -53,12 +68,17 @@ def print_profile(profile: Profile, out: Console) -> None:
     if isinstance(out.file, TextIOWrapper):
         out.file.reconfigure(errors="replace")
     out.print(Text(f"{profile.name} on {chip_text(profile)}"))
-    for heading, parts in (
+    what = ": what lies where in the head of the arena"
+    sections: list[tuple[str, Iterable[RenderableType]]] = [
         ("Operators", _operators(profile, out.width)),
-        ("Memory map: what lies where in the head of the arena", _map(profile, out)),
+        (map_heading(profile) + what, _map(profile, profile.memory, out)),
         ("Peak", _peak(profile, out.width)),
         ("Totals", _totals(profile, out.width)),
-    ):
+    ]
+    if profile.replanned:
+        after = replanned_heading(profile.replanned), _after(profile, profile.replanned, out)
+        sections.insert(2, after)
+    for heading, parts in sections:
         out.print(Text(f"\n{heading}", style="bold"))
         for part in parts:
             out.print(part)
@@ -149,13 +169,24 @@ def _table(
     return table
 
 
-def _map(profile: Profile, out: Console) -> Iterable[RenderableType]:
+def _map(profile: Profile, memory: MemoryMap, out: Console) -> Iterable[RenderableType]:
     return text_map(
-        profile.memory,
+        memory,
         out.width,
         in_colour=out.color_system is not None,
         ascii_only=out.options.ascii_only,
+        head_bytes=common_head_bytes(profile),
     )
+
+
+def _after(profile: Profile, new: Replanned, out: Console) -> Iterator[RenderableType]:
+    """The map under a new plan, the arena before and after, and what is known of the plan."""
+    yield from _map(profile, new.memory, out)
+    own = new.comparison.own is not None
+    columns = ("total", *plan_columns(own=own))
+    rows = [dict(zip(columns, row, strict=True)) for row in plan_rows(new.comparison, own=own)]
+    yield _table(columns, rows, out.width)
+    yield from map(Text, replanned_text(profile, new))
 
 
 def _peak(profile: Profile, width: int) -> Iterator[RenderableType]:
@@ -163,7 +194,10 @@ def _peak(profile: Profile, width: int) -> Iterator[RenderableType]:
     yield Text(sentences[0])
     rows = [_held(box) for box in profile.memory.at(profile.memory.peak)]
     yield _table(tuple(rows[0]), rows, width)
-    yield from map(Text, sentences[1:])
+    yield from map(Text, [*sentences[1:], *safety_text(profile)])
+    warning = warning_text(profile)
+    if warning:
+        yield Text(warning, style="bold red")
 
 
 def _held(box: Box) -> Row:

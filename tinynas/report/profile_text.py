@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tinynas.budget import format_bytes
+from tinynas.cost.plan_safety import LIBRARY_TEXTS, safety_lines, safety_warning
+from tinynas.cost.tflite_reader import printable
 from tinynas.report.memory_map import short_shape, span_text
 from tinynas.report.profile import OpProfile, Profile
+from tinynas.report.profile_plan import Replanned, replanned_lines
 
 NONE = "-"
 
@@ -195,6 +199,47 @@ def _fit(memory: str, chip: str, left_bytes: int) -> str:
     if left_bytes >= 0:
         return f"{memory} fits {chip}: {format_bytes(left_bytes)} left."
     return f"{memory} does NOT fit {chip}: {format_bytes(-left_bytes)} too much."
+
+
+def safety_text(profile: Profile) -> list[str]:
+    """What is known of the safety of the plan in the file; nothing where there is none."""
+    return safety_lines(profile.safety) if profile.safety else []
+
+
+def warning_text(profile: Profile) -> str | None:
+    """A sentence where the file's plan is not known to be safe on the chosen runtime."""
+    if profile.safety is None:
+        return None
+    return safety_warning(profile.safety, profile.target.kernels, profile.target.runtime)
+
+
+def map_heading(profile: Profile) -> str:
+    """The title of the first memory map."""
+    return "Memory map before planning" if profile.replanned else "Memory map"
+
+
+def replanned_heading(new: Replanned) -> str:
+    """The title of the second memory map."""
+    return f"Memory map after planning for {LIBRARY_TEXTS[new.planned.made_for]}"
+
+
+def replanned_text(profile: Profile, new: Replanned) -> list[str]:
+    """What the new plan is worth, and how to have it."""
+    left_bytes = profile.sram_limit_bytes - new.comparison.planned.sram_bytes
+    fit = _fit("SRAM", profile.target.device.name, left_bytes)
+    lines = [*replanned_lines(new), f"With the new plan {fit}"]
+    if profile.file_bytes is not None:
+        model = shlex.quote(printable(str(profile.path)))
+        lines.append(
+            f"This writes it: tinynas plan {model} -o OUT --kernels {new.planned.made_for}"
+        )
+    return lines
+
+
+def common_head_bytes(profile: Profile) -> int:
+    """What the height of both memory maps stands for, so that they can be compared."""
+    maps = [profile.memory, *([profile.replanned.memory] if profile.replanned else [])]
+    return max(memory.head_bytes for memory in maps)
 
 
 def peak_text(profile: Profile) -> list[str]:

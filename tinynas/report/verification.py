@@ -15,6 +15,7 @@ from tinynas.budget import Budget, format_bytes
 from tinynas.cost.kernels import HOST_KERNELS
 from tinynas.cost.latency import graph_latency_ms
 from tinynas.cost.memory import predict_arena
+from tinynas.cost.plan_safety import plan_safety, safety_lines
 from tinynas.data.dataset import Dataset
 from tinynas.deploy.build import Built, class_accuracy, to_int8
 from tinynas.deploy.c_source import resolver_calls
@@ -45,6 +46,8 @@ def misses(built: Built, arena: ArenaUse | None, budget: Budget) -> str | None:
     host can measure, is believed only as far as what can be measured agrees.
     """
     predicted, file_bytes = built.predicted, len(built.content)
+    if not plan_safety(built.model.graph, built.plan.offsets).holds_on(built.kernels):
+        return f"its memory plan is not known to be safe with {built.kernels} kernels"
     if predicted.sram_bytes > budget.sram_bytes:
         return (
             f"its memory plan needs {format_bytes(predicted.sram_bytes)} of SRAM, "
@@ -151,6 +154,7 @@ def firmware(built: Built, data: Dataset) -> dict[str, Any]:
 
     return {
         "arena_bytes": built.predicted.sram_bytes,
+        "plan": safety_lines(plan_safety(graph, built.plan.offsets)),
         "operators": list(resolver_calls(graph)),
         "input": tensor(graph.inputs[0]),
         "output": tensor(graph.outputs[0]),

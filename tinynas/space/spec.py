@@ -83,7 +83,8 @@ class SearchSpace(_Strict):
     """A family of networks: stem, stages of inverted residuals, pooling, fully connected.
 
     `width_multipliers` and `resolutions` (pixels) are what `shrink` chooses from; depth, kernel
-    and expansion ratio of every block are what `search` chooses.
+    and expansion ratio of every block are what `search` chooses. A space that `shrink` has chosen
+    says on how many patches, `patches` x `patches`, its networks begin.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
@@ -94,6 +95,7 @@ class SearchSpace(_Strict):
     resolutions: tuple[int, ...] = Field(min_length=1)
     native_size: NativeSize | None = None
     default_classes: int = Field(default=1000, ge=1)
+    patches: int = Field(default=1, ge=1, le=8)
 
     @field_validator("width_multipliers")
     @classmethod
