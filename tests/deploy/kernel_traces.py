@@ -7,8 +7,8 @@ weights and biases, which lie elsewhere, is left out:
 - tflite-micro, kernels/internal/reference: integer_ops/conv.h, integer_ops/depthwise_conv.h,
   integer_ops/add.h, strided_slice.h with portable_tensor.h, pad.h;
 - CMSIS-NN, Source: arm_convolve_s8.c, arm_depthwise_conv_3x3_s8.c, arm_depthwise_conv_s8_opt.c,
-  arm_nn_mat_mult_nt_t_s8.c (1x1), arm_elementwise_add_s8.c, arm_minimum_s8.c. Plain C depthwise
-  (arm_depthwise_conv_s8.c) has the order of the reference kernel.
+  arm_nn_mat_mult_nt_t_s8.c (1x1), arm_elementwise_add_s8.c, arm_minimum_s8.c, arm_pad_s8.c. Plain
+  C depthwise (arm_depthwise_conv_s8.c) has the order of the reference kernel.
 """
 
 from __future__ import annotations
@@ -179,6 +179,19 @@ def pad(data: Sequence[int], pads: Sequence[tuple[int, int]]) -> Trace:
             yield READ, following
             following += 1
         yield WRITE, byte
+
+
+def cmsis_pad(data: Sequence[int], pads: Sequence[tuple[int, int]]) -> Trace:
+    """What is added up to a row, or a pixel where channels are added, then a memcpy of it."""
+    inside = np.pad(np.ones(data, bool), pads).ravel()
+    run = data[3] if any(pads[3]) else data[2] * data[3]
+    targets = np.flatnonzero(inside).reshape(-1, run).tolist()
+    written = 0
+    for number, target in enumerate(targets):
+        yield from ((WRITE, byte) for byte in range(written, target[0]))
+        yield from copied(range(number * run, (number + 1) * run), target)
+        written = target[-1] + 1
+    yield from ((WRITE, byte) for byte in range(written, len(inside)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from kernel_traces import (
     cmsis_convolution_1x1,
     cmsis_depthwise_3x3,
     cmsis_depthwise_columns,
+    cmsis_pad,
     copied,
     element_wise,
     pad,
@@ -225,6 +226,32 @@ def test_pads_are_safe_at_no_less_than_the_distance(axes: list[tuple[int, int, i
     out = tuple(size + sum(added) for size, added in zip(data, pads, strict=True))
     found = distance_of(graph_of("PAD", data, out, pads=pads), "reference")
     assert_tight(run(pad(data, pads), prod(data), prod(out)), found)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 5), st.integers(0, 3), st.integers(0, 3)),
+        min_size=4,
+        max_size=4,
+    ),
+    st.booleans(),
+)
+def test_pads_of_cmsis_nn_are_safe_at_no_less_than_the_distance(
+    axes: list[tuple[int, int, int]], with_channels: bool
+) -> None:
+    data = tuple(size for size, _, _ in axes)
+    pads = tuple((before, after) for _, before, after in axes)
+    pads = pads if with_channels else (*pads[:3], (0, 0))
+    out = tuple(size + sum(added) for size, added in zip(data, pads, strict=True))
+    graph = graph_of("PAD", data, out, pads=pads)
+    traced_run = run(cmsis_pad(data, pads), prod(data), prod(out))
+    for safe in ("cmsis-nn", "cmsis-nn-mve"):
+        found = distance_of(graph, safe)
+        run_bytes = data[3] if any(pads[3]) else data[2] * data[3]
+        (assert_tight if run_bytes > 1 else assert_safe)(traced_run, found)
+        reference = distance_of(graph, "reference")
+        assert found is not None and reference is not None and found >= reference
 
 
 def test_a_reshape_copies_all_at_once_and_may_not_overlap_in_part() -> None:

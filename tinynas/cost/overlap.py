@@ -165,6 +165,22 @@ def _pad(graph: Graph, op: Op, tensor: int) -> int | None:
     return written - (prod(data) - 1)
 
 
+def _pad_rows(graph: Graph, op: Op, tensor: int) -> int | None:
+    """Bytes for a PAD in CMSIS-NN: a memcpy for each row, or pixel where channels are added.
+
+    arm_pad_s8 copies n bytes from i to o(i) and fills what lies between. A run must lie wholly
+    below its source, D >= o(i) + n - i, which grows with i; so do all later ones then. Tight for
+    runs of several bytes. Never less than for the reference kernel, which PADV2 runs.
+    """
+    data = graph.tensors[tensor].shape
+    bytewise = _pad(graph, op, tensor)
+    if bytewise is None or len(data) != 4:
+        return None
+    run = data[3] if any(op.pads[3]) else data[2] * data[3]
+    # The last byte goes from total - 1 to where its run of `run` bytes ends.
+    return bytewise + run
+
+
 # Kinds for which tflite-micro has kernels of CMSIS-NN (micro/kernels/cmsis_nn), and others, which
 # run the reference kernel everywhere. RESHAPE and its like copy all at once: not safe.
 _REPLACED = ("ADD", "MUL", "MAXIMUM", "MINIMUM")
@@ -173,7 +189,11 @@ _EVERYWHERE: dict[str, Rule] = {
     **dict.fromkeys(("LOGISTIC", "TANH", "QUANTIZE"), _element_wise),
     "STRIDED_SLICE": _slice,
 }
-_MVE: dict[str, Rule] = {**_EVERYWHERE, **dict.fromkeys(_REPLACED, _element_wise)}
+_MVE: dict[str, Rule] = {
+    **_EVERYWHERE,
+    **dict.fromkeys(_REPLACED, _element_wise),
+    **dict.fromkeys(("PAD", "PADV2"), _pad_rows),
+}
 RULES: dict[SafeKernels, Mapping[str, Rule]] = {
     "reference": {
         **_MVE,

@@ -109,7 +109,7 @@ def prefix_tail(graph: Graph, kernels: Kernels) -> TailPart[int]:
 def prefix_head(graph: Graph, kernels: Kernels) -> int:
     """Bytes of the head that no plan of the prefix can do without.
 
-    Plans found reach it, but for at most 2 % in some graphs with reference kernels.
+    Plans found reach it, in some graphs but for up to 2 %.
     """
     allowed = overlaps(graph, safe_kernels(kernels))
     return lower_bound(graph, scratch_by_op(graph, kernels), allowed)
