@@ -39,7 +39,7 @@ from tinynas.space.spec import find_space
 HERE = Path(__file__).parent
 KERNELS: Kernels = "cmsis-nn-dsp"
 RESOLUTIONS = (96, 128, 160, 192, 224)
-SUBNETS = 300
+SUBNETS = 60
 COLOURS = ("#0072b2", "#d55e00")
 
 
