@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from tinynas.cost.kernels import Kernels, scratch_sizes
+from tinynas.cost.kernels import Kernels, scratch_by_op
 from tinynas.cost.memory import predict_arena
 from tinynas.cost.model_file import read_model
 from tinynas.deploy.plan import greedy_plan
@@ -88,8 +88,7 @@ def single(row: Row) -> Graph:
 
 def used_bytes(graph: Graph, kernels: Kernels) -> int:
     """The arena that TFLM reports as used, placed by its own planner."""
-    scratch = [scratch_sizes(graph, op, kernels) for op in graph.ops]
-    head = greedy_plan(graph, scratch).head_bytes
+    head = greedy_plan(graph, scratch_by_op(graph, kernels)).head_bytes
     return head + predict_arena(graph, kernels, head).tail_bytes
 
 
@@ -122,12 +121,10 @@ def real_operators(folder: Path) -> Iterator[tuple[str, int, int]]:
             yield f"{row['board']} {row['op']}", predicted, int(float(row["arena_bytes"]))
 
 
-def report(title: str, counts: dict[str, Counter[int]]) -> dict[str, int]:
+def report(title: str, counts: dict[str, Counter[int]]) -> None:
     print(f"\n{title}: predicted less measured bytes, and in how many cases")
     for label, counter in sorted(counts.items()):
         print(f"  {label:45}", dict(sorted(counter.items())))
-    total = sum(counts.values(), Counter())
-    return {"cases": total.total(), "exact": total[0], "below": sum((-total).values())}
 
 
 def main(folder: Path) -> None:

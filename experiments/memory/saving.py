@@ -21,12 +21,11 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "deploy"))
 from random_models import random_constants
 
 from tinynas.cost.kernels import Kernels, scratch_by_op
-from tinynas.cost.memory import head_by_op, predict_arena
+from tinynas.cost.memory import predict_arena
 from tinynas.cost.overlap import overlaps, safe_kernels
 from tinynas.cost.patch import candidates, patch
-from tinynas.cost.planned import block_bounds, block_sizes
 from tinynas.deploy.build import best_plan
-from tinynas.deploy.chain_plan import blocks_of
+from tinynas.deploy.chain_plan import chain_bounds
 from tinynas.deploy.plan import MemoryPlan, greedy_plan, head_with_scratch, plan_memory
 from tinynas.deploy.quantize import patched_model
 from tinynas.deploy.tflite_writer import write_tflite
@@ -62,17 +61,6 @@ class Row:
 
 def arena(graph: Graph, plan: MemoryPlan) -> int:
     return predict_arena(graph, KERNELS, plan.head_bytes).sram_bytes
-
-
-def upper_bound(graph: Graph) -> int:
-    """The head that cost tables give."""
-    blocks = blocks_of(graph) or []
-    heads = zip(head_by_op(graph, KERNELS), graph.ops, strict=True)
-    bounds = [
-        block_bounds(block_sizes(graph, ops, KERNELS), after_stem=number == 0).upper_bytes
-        for number, ops in enumerate(blocks)
-    ]
-    return max(*bounds, *(head for head, op in heads if "." not in op.name))
 
 
 def smallest_patched(graph: Graph) -> tuple[int, int, Graph, MemoryPlan] | None:
@@ -113,7 +101,7 @@ def examine(graph: Graph, width: float, resolution: int, rng: np.random.Generato
         split=split,
         patches=p * p,
         patched_macs=macs,
-        upper_bound=round(100 * (upper_bound(graph) / plan.head_bytes - 1)),
+        upper_bound=round(100 * (chain_bounds(graph, KERNELS).upper_bytes / plan.head_bytes - 1)),
         heads_agree=measured == heads,
     )
 

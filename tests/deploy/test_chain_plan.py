@@ -6,10 +6,9 @@ import pytest
 from random_models import random_constants, random_graph
 
 from tinynas.cost.kernels import Kernels, scratch_by_op
-from tinynas.cost.memory import head_by_op, predict_arena
+from tinynas.cost.memory import predict_arena
 from tinynas.cost.overlap import overlaps, safe_kernels
-from tinynas.cost.planned import block_bounds, block_sizes
-from tinynas.deploy.chain_plan import blocks_of, chain_plan
+from tinynas.deploy.chain_plan import chain_bounds, chain_plan
 from tinynas.deploy.plan import activation_buffers, greedy_plan, head_with_scratch
 from tinynas.deploy.tflite_writer import write_tflite
 from tinynas.deploy.verify import measure_arenas, run_int8, runtime_available
@@ -20,20 +19,6 @@ from tinynas.space.spec import find_space
 
 needs_tflm = pytest.mark.skipif(not runtime_available(), reason="tflite_micro is not installed")
 LIBRARIES: tuple[Kernels, ...] = ("reference", "cmsis-nn-dsp", "cmsis-nn-c", "cmsis-nn-mve")
-
-
-def bounds(graph: Graph, kernels: Kernels) -> tuple[int, int]:
-    """Lower and upper bound of the head from the blocks and the operators around them."""
-    heads = zip(head_by_op(graph, kernels), graph.ops, strict=True)
-    rest = max(head for head, op in heads if "." not in op.name)
-    found = [
-        block_bounds(block_sizes(graph, ops, kernels), after_stem=number == 0)
-        for number, ops in enumerate(blocks_of(graph) or [])
-    ]
-    return (
-        max(rest, *(bound.lower_bytes for bound in found)),
-        max(rest, *(bound.upper_bytes for bound in found)),
-    )
 
 
 def assert_safe(graph: Graph, offsets: dict[int, int], kernels: Kernels) -> None:
@@ -59,10 +44,10 @@ def test_plans_of_random_subnets_are_safe_and_within_their_bounds(kernels: Kerne
         offsets = chain_plan(graph, kernels)
         assert offsets is not None
         assert_safe(graph, offsets, kernels)
-        lower_bytes, upper_bytes = bounds(graph, kernels)
+        bounds = chain_bounds(graph, kernels)
         head = head_with_scratch(graph, offsets, scratch_by_op(graph, kernels))
-        assert lower_bytes <= head <= upper_bytes
-        assert lower_bytes >= 0.5 * greedy_plan(graph).bound_bytes
+        assert bounds.lower_bytes <= head <= bounds.upper_bytes
+        assert bounds.lower_bytes >= 0.5 * greedy_plan(graph).bound_bytes
 
 
 def test_other_graphs_have_no_such_plan() -> None:

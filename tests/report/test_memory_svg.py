@@ -176,4 +176,5 @@ def test_what_lies_in_memory_before_the_operators_is_drawn_left_of_them() -> Non
 
 
 def test_an_arena_of_nothing_can_be_drawn() -> None:
-    ElementTree.fromstring(svg_map(MemoryMap(boxes=(), operators=1)))
+    drawn = ElementTree.fromstring(svg_map(MemoryMap(boxes=(), operators=1)))
+    assert drawn.tag.endswith("svg")

@@ -96,7 +96,7 @@ def test_without_the_flag_nothing_is_planned() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_all_widths_have_room_for_both_maps(width: int) -> None:
-    printed(profile_of(plan=True, offsets=PLANNED), width)
+    assert "new plan" in printed(profile_of(plan=True, offsets=PLANNED), width)
 
 
 def test_the_files_own_plan_has_a_column() -> None:

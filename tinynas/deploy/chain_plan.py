@@ -15,6 +15,7 @@ from tinynas.cost.kernels import Kernels
 from tinynas.cost.memory import align, head_by_op
 from tinynas.cost.planned import (
     BlockSizes,
+    HeadBounds,
     base_bytes,
     beside_bytes,
     block_bounds,
@@ -34,6 +35,23 @@ def blocks_of(graph: Graph) -> list[tuple[Op, ...]] | None:
     return found if len(graph.ops) == len(named) + 3 and set(kinds) <= wanted else None
 
 
+def chain_bounds(graph: Graph, kernels: Kernels) -> HeadBounds:
+    """Bounds of the head of a graph from `space.lower`; its chain plan reaches the upper one."""
+    sizes = [block_sizes(graph, ops, kernels) for ops in blocks_of(graph) or ()]
+    return _bounds(graph, sizes, kernels)
+
+
+def _bounds(graph: Graph, sizes: Sequence[BlockSizes], kernels: Kernels) -> HeadBounds:
+    """The largest bounds of the blocks and of the operators around them."""
+    heads = head_by_op(graph, kernels)
+    rest = [h for h, op in zip(heads, graph.ops, strict=True) if "." not in op.name]
+    found = [block_bounds(block, after_stem=n == 0) for n, block in enumerate(sizes)]
+    return HeadBounds(
+        lower_bytes=max([*rest, *(bound.lower_bytes for bound in found)]),
+        upper_bytes=max([*rest, *(bound.upper_bytes for bound in found)]),
+    )
+
+
 def chain_plan(graph: Graph, kernels: Kernels) -> dict[int, int] | None:
     """Arena offsets by tensor number; None for a graph that is no chain of blocks.
 
@@ -44,10 +62,7 @@ def chain_plan(graph: Graph, kernels: Kernels) -> dict[int, int] | None:
     sizes = [block_sizes(graph, ops, kernels) for ops in blocks or ()]
     if blocks is None or any(block.skip and not block.in_place for block in sizes):
         return None
-    heads = head_by_op(graph, kernels)
-    rest = [h for h, op in zip(heads, graph.ops, strict=True) if "." not in op.name]
-    bounds = [block_bounds(s, after_stem=n == 0) for n, s in enumerate(sizes)]
-    arena = max(*rest, *(bound.upper_bytes for bound in bounds))
+    arena = _bounds(graph, sizes, kernels).upper_bytes
     place = _stem(graph, sizes[0], arena)
     for number, (ops, block) in enumerate(zip(blocks, sizes, strict=True)):
         place.update(_place_block(ops, block, place, arena, after_stem=number == 0))
