@@ -151,6 +151,15 @@ def test_verify_agrees_with_the_run(finished: tuple[Path, dict[str, Any]]) -> No
     assert inside.returncode == 0, inside.stderr
     assert json.loads(inside.stdout)["predicted"]["sram_bytes"] == sram
     assert outside.returncode == 1 and json.loads(outside.stdout)["holds"] is False
+    shown = subprocess.run(
+        [sys.executable, "-m", "tinynas", "profile", line["model"], "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    for answer in (inside, shown):
+        safety = json.loads(answer.stdout)["plan_safety"]
+        assert safety["noted"] in safety["safe_for"] and safety["safe"] is True
 
 
 def test_a_run_killed_while_training_ends_with_the_same_bytes(
