@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from tinynas.budget import parse_latency, parse_size
+from tinynas.budget import parse_energy, parse_latency, parse_size
 from tinynas.errors import UsageError
 from tinynas.search.loop import SearchSettings
 from tinynas.shrink import Method
@@ -30,6 +30,10 @@ def _latency(value: object) -> object:
     return _parsed(parse_latency, value)
 
 
+def _energy(value: object) -> object:
+    return _parsed(parse_energy, value)
+
+
 def _parsed(parse: Any, value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -41,6 +45,7 @@ def _parsed(parse: Any, value: object) -> object:
 
 SizeBytes = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 LatencyMs = Annotated[float, BeforeValidator(_latency), Field(gt=0)]
+EnergyMj = Annotated[float, BeforeValidator(_energy), Field(gt=0)]
 
 
 class _Strict(BaseModel):
@@ -50,13 +55,16 @@ class _Strict(BaseModel):
 class TargetConfig(_Strict):
     """The budget as asked for, and what the model will run on.
 
-    `sram` and `flash` in bytes or as 320k, `latency` in ms or as 100ms; `devices` is a folder of
-    the user's own device files.
+    `sram` and `flash` in bytes or as 320k, `latency` in ms or as 100ms, `energy` in mJ or as 5mJ.
+    With a `confidence` the upper end of the interval that holds the latency with that probability
+    must keep these limits. `devices` is a folder of the user's own device files and tables.
     """
 
     sram: SizeBytes | None = None
     flash: SizeBytes | None = None
     latency: LatencyMs | None = None
+    energy: EnergyMj | None = None
+    confidence: float | None = Field(default=None, gt=0, lt=1)
     mcu: str | None = None
     runtime: str | None = None
     devices: str | None = None

@@ -24,15 +24,17 @@ from tinynas.cost.table import CostTable
 from tinynas.data.dataset import Dataset, Source, Split, take
 from tinynas.data.open import open_data
 from tinynas.errors import TinynasError, UsageError
+from tinynas.report.latency_json import model_json
 from tinynas.run import RunDir
 from tinynas.search.front import Candidate, from_csv, pareto_front, pick_winner, to_csv
 from tinynas.search.loop import search
-from tinynas.shrink import Shrunk, Task, compile_task, shrink
+from tinynas.shrink import Shrunk, shrink
 from tinynas.shrink import to_csv as shrink_csv
 from tinynas.space.arch import Arch, Genes, decode, largest
 from tinynas.space.lower import lower
 from tinynas.space.spec import SearchSpace, find_space
 from tinynas.target import Target, make_task, offered_space, resolve_target
+from tinynas.task import Task, compile_task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -114,6 +116,7 @@ def state_budget(
             "mcu": target.device.name,
             "mcu_named": target.named,
             "runtime": target.runtime,
+            "latency_model": model_json(target.timer),
             "space": space.name,
             "data": asdict(source.info),
         },
@@ -291,7 +294,7 @@ def deploy_stage(
             built = export(run, config, target, table, net, arch, data, ui)
             ui.stage(7, "Verify in the runtime")
             arena = measure(built)
-            why = misses(built, arena, target.budget)
+            why = misses(built, arena, target.budget, target.timer)
             if not why:
                 break
             ui.warn(f"rejected: {why}; taking the next candidate")

@@ -13,9 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 
-def enlarge(
-    source: Path, target: Path, pixels: int, counts: dict[str, int], *, grey: bool
-) -> int:
+def enlarge(source: Path, target: Path, pixels: int, counts: dict[str, int], *, grey: bool) -> int:
     """Copy so many images of every class of each split; the number copied comes back."""
     copied = 0
     for split, count in counts.items():

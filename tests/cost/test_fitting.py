@@ -22,7 +22,7 @@ from tinynas.cost.fitting import (
     tail_line,
 )
 from tinynas.cost.kernels import Kernels
-from tinynas.cost.latency import op_latency_us
+from tinynas.cost.latency import find_timer
 from tinynas.cost.table import compile_costs, costs_of
 from tinynas.space.arch import Arch, decode, random_genes
 from tinynas.space.spec import find_space
@@ -183,7 +183,7 @@ def test_a_latency_limit_far_below_all_subnets_is_no_error(enumerated: Enumerate
 
 @pytest.mark.parametrize(("name", "timed"), [("mcunet", True), ("mcunet-small", False)])
 def test_samples_of_the_shipped_spaces_fit_and_follow_the_seed(name: str, timed: bool) -> None:
-    space, chip = find_space(name), find_device("stm32f746")
+    space, timer = find_space(name), find_timer(find_device("stm32f746"), "tflm-cmsis-nn")
     table = compile_costs(
         space,
         width=0.5,
@@ -191,7 +191,7 @@ def test_samples_of_the_shipped_spaces_fit_and_follow_the_seed(name: str, timed:
         classes=10,
         channels=3,
         kernels="cmsis-nn-dsp",
-        latency=lambda graph, op: op_latency_us(graph, op, chip, "tflm-cmsis-nn"),
+        latency=timer.op_us,
     )
     every = table.evaluate(random_genes(space, 2000, np.random.default_rng(0)))
     budget = Budget(

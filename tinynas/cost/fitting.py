@@ -108,8 +108,9 @@ def _tail(sums: Ints) -> Ints:
 def fits(costs: Costs, budget: Budget) -> npt.NDArray[np.bool_]:
     """Which of N subnets keep every limit of the budget that a table knows, shape (N,)."""
     inside = (costs.sram_bytes <= budget.sram_bytes) & (costs.flash_bytes <= budget.flash_bytes)
-    if budget.latency_ms is not None:
-        inside &= costs.latency_ms <= budget.latency_ms
+    limit_ms = budget.predicted_ms
+    if limit_ms is not None:
+        inside &= costs.latency_ms <= limit_ms
     return inside
 
 
@@ -174,17 +175,15 @@ class FittingSampler:
         base, budget, line = self.table.base, self.budget, tail_line(self.table)
         head_limit = budget.sram_bytes - int(minimal.tail_bytes.min())
         tail_limit = budget.sram_bytes - int(minimal.head_bytes.min())
-        timed = budget.latency_ms is not None
+        limit_ms = budget.predicted_ms
         room = np.array(
             [
                 budget.flash_bytes - base.sums[FLASH],
                 tail_limit - line.of(np.array(base.sums)) - line.lowest_bytes,
-                budget.latency_ms * 1000 - base.latency_us
-                if budget.latency_ms is not None
-                else np.inf,
+                np.inf if limit_ms is None else limit_ms * 1000 - base.latency_us,
             ]
         )
-        bins = (96, 96, 96) if timed else (256, 256, 0)
+        bins = (256, 256, 0) if limit_ms is None else (96, 96, 96)
         width = np.maximum(room, 1e-9) / np.maximum(bins, 1)
         allowed, steps = [], []
         for positions in choices_by_position(self.table):

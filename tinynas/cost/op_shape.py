@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from math import prod
+from typing import Any
 
 from tinynas.graph import Graph, Op, same_padding
 
@@ -66,9 +67,13 @@ SIZES = KEY[KEY.index("in_h") : KEY.index("padding")]
 
 
 def _taps_inside(size: int, outputs: int, kernel: int, stride: int, padding: str) -> int:
-    before = same_padding(size, kernel, stride)[0] if padding == "same" else 0
-    starts = [i * stride - before for i in range(outputs)]
-    return sum(min(start + kernel, size) - max(start, 0) for start in starts)
+    """All taps less those before the first pixel and past the last, at the outputs near them."""
+    if padding != "same":
+        return outputs * kernel
+    before = same_padding(size, kernel, stride)[0]
+    after = (outputs - 1) * stride - before + kernel - size
+    missing = sum(range(before, 0, -stride)[:outputs]) + sum(range(after, 0, -stride)[:outputs])
+    return outputs * kernel - missing
 
 
 def _hwc(shape: Shape) -> tuple[int, int, int]:
@@ -138,8 +143,8 @@ def read_op_shape(row: Mapping[str, str]) -> OpShape:
     and `out_c`; the runs of a PAD follow from its output's rows. Raises KeyError for a row without
     a kind and ValueError for a size that is no number.
     """
-    texts = {name: (row.get(name) or "").lower() for name in ("padding", "activation")}
-    sizes = {name: int(float(row.get(name) or 1)) for name in SIZES}
+    texts: dict[str, Any] = {n: (row.get(n) or "").lower() for n in ("padding", "activation")}
+    sizes: dict[str, Any] = {name: int(float(row.get(name) or 1)) for name in SIZES}
     kind = row["kind"] if "kind" in row else row["op"]
     runs = int(float(row.get("runs") or (3 * sizes["out_h"] if kind == "PAD" else 0)))
     return OpShape(kind, **sizes, **texts, runs=runs)
