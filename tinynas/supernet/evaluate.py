@@ -90,6 +90,7 @@ def score_all(
         yield from pool.map(one, archs)
 
 
+@torch.no_grad()  # a setting of each thread: `score_all`'s own does not reach its workers
 def recalibrate(net: nn.Sequential, images: Images) -> nn.Sequential:
     """A copy in evaluation mode whose batch-norm statistics are those of `images`.
 
