@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tinynas.data.dataset import Split
 from tinynas.space.arch import Arch
 from tinynas.supernet.augment import to_input
-from tinynas.supernet.fit import Images, Labels
+from tinynas.supernet.batches import Images, Labels
 from tinynas.supernet.network import Supernet, extract, fuse
 
 BATCH = 32  # images; the activations of larger batches leave the processor's cache
