@@ -26,8 +26,8 @@ from tinynas.supernet.settings import TrainSettings
 from tinynas.supernet.trainers import make_course
 
 SHARE_OF_TIME = 0.04  # for measuring, all phases together
-WARM_UP = 2  # steps of each phase: they allocate memory and choose kernels
-FEWEST, MOST = 4, 100  # steps of each phase that are timed
+WARM_UP = 1  # steps of each phase: they allocate memory and choose kernels
+FEWEST, MOST = 2, 100  # steps of each phase that are timed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
