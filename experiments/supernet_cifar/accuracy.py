@@ -150,41 +150,40 @@ def make_settings(options: argparse.Namespace) -> TrainSettings:
     )
 
 
-def main() -> None:
-    options = parse()
-    torch.set_num_threads(options.threads)
-    settings, data = make_settings(options), load(options)
-    device = find_accelerator(options.accelerator)
+def make_scorer(options: argparse.Namespace, data: Dataset) -> Scorer:
+    """A new supernet, the subnets to score, and the table of scores, if it is not there yet."""
     supernet = Supernet(
         find_space(options.space),
         width=options.width,
         classes=len(data.info.labels),
         channels=data.info.channels,
         seed=options.seed,
-    ).to(device)
+    )
     options.out.mkdir(parents=True, exist_ok=True)
     table = options.out / "accuracy.csv"
     if not table.exists():
         table.write_text(",".join(FIELDS) + "\n", encoding="utf-8")
-    scorer = Scorer(
+    return Scorer(
         path=table,
         supernet=supernet,
         archs=subnets(supernet, options.resolution, options.subnets, options.seed),
         statistics=take(data.train, STATISTICS_IMAGES, options.seed).images,
         threads=options.threads,
     )
-    val = take(data.val, options.scored, options.seed)
-    spent = {"training": 0.0}
-    began = time.monotonic()
+
+
+def train(options: argparse.Namespace, data: Dataset, scorer: Scorer, val: Split) -> float:
+    """Seconds that this process trained, scores between epochs not counted."""
+    spent_s, began = 0.0, time.monotonic()
 
     def progress(at: Progress) -> None:
-        nonlocal began
+        nonlocal spent_s, began
         if not at.ends_epoch:
             return
-        spent["training"] += time.monotonic() - began
+        spent_s += time.monotonic() - began
         print(
             f"epoch {at.epoch + 1} of {at.epochs} {at.phase}: step {at.step} of {at.steps}, "
-            f"loss {at.loss:.3f}, {spent['training']:.0f} s of training in this process",
+            f"loss {at.loss:.3f}, {spent_s:.0f} s of training in this process",
             flush=True,
         )
         if (at.epoch + 1) % options.every == 0 and at.step < at.steps:
@@ -195,12 +194,12 @@ def main() -> None:
         print(f"{plan.seconds:g} s: {plan.steps} steps, {plan.epochs:.2f} epochs", flush=True)
 
     losses = train_supernet(
-        supernet,
+        scorer.supernet,
         data.train.images,
         data.train.labels,
-        settings,
+        make_settings(options),
         seed=options.seed,
-        device=device,
+        device=find_accelerator(options.accelerator),
         plan=options.out / "plan.json",
         on_plan=planned,
         checkpoint=options.out / "supernet.pt",
@@ -208,24 +207,30 @@ def main() -> None:
     ).losses
     scorer.score(len(losses), "val", val)
     scorer.score(len(losses), "test", data.test)
-    rows = read_rows(table)
+    return spent_s
+
+
+def main() -> None:
+    options = parse()
+    torch.set_num_threads(options.threads)
+    data = load(options)
+    scorer = make_scorer(options, data)
+    spent_s = train(options, data, scorer, take(data.val, options.scored, options.seed))
+    rows = read_rows(scorer.path)
     draw_picture(options.out / "accuracy.png", rows)
-    last = {r["subnet"]: float(r["accuracy"]) for r in rows if r["split"] == "test"}
-    drawn = [value for key, value in last.items() if key.startswith("random")]
-    print(
-        json.dumps(
-            {
-                "epochs": len(losses),
-                "training_s": round(spent["training"], 1),
-                "training_images": len(data.train.labels),
-                "largest": last["largest"],
-                "smallest": last["smallest"],
-                "random_mean": float(np.mean(drawn)),
-                "random_min": min(drawn),
-                "random_max": max(drawn),
-            }
-        )
-    )
+    last = {row["subnet"]: float(row["accuracy"]) for row in rows if row["split"] == "test"}
+    drawn = [accuracy for name, accuracy in last.items() if name.startswith("random")]
+    result = {
+        "epochs": max(int(row["epoch"]) for row in rows),
+        "training_s_of_this_process": round(spent_s, 1),
+        "training_images": len(data.train.labels),
+        "largest": last["largest"],
+        "smallest": last["smallest"],
+        "random_mean": round(float(np.mean(drawn)), 4),
+        "random_min": min(drawn),
+        "random_max": max(drawn),
+    }
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":
