@@ -14,8 +14,8 @@ import typer
 from tinynas.cli import app
 
 FLAGS = {
-    "search": "sram flash mcu runtime latency energy confidence data space shrink patch algo out "
-    "seed resume config devices quiet json",
+    "search": "sram flash mcu runtime latency energy confidence data space shrink patch algo "
+    "train-time accelerator out seed resume config devices quiet json",
     "shrink": "sram flash mcu runtime latency energy confidence space shrink patch classes csv "
     "seed devices json",
     "spaces": "",
@@ -66,6 +66,8 @@ def test_help_and_version_answer() -> None:
         (["search", "--sram", "64k", "--flash", "1m", "--space", "mcunett"], "did you mean"),
         (["search", "--sram", "64k", "--flash", "1m", "--algo", "luck"], "search.algorithm"),
         (["search", "--sram", "64k", "--flash", "1m", "--latency", "5"], "target.latency"),
+        (["search", "--sram", "64k", "--flash", "1m", "--train-time", "10"], "train.time: time"),
+        (["search", "--sram", "64k", "--flash", "1m", "--accelerator", "tpu"], "accelerator"),
         (["search", "--resume", "nowhere"], "is not a run directory"),
         (["search", "--resume", "nowhere", "--seed", "1"], "drop --seed"),
         (["shrink", "--sram", "64k", "--flash", "1m", "--shrink", "guess"], "shrink.method"),

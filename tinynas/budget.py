@@ -16,6 +16,7 @@ MS_PER_S = 1000
 SIZE_UNITS = {"": 1, "b": 1, "k": KIB, "kb": KIB, "kib": KIB, "m": MIB, "mb": MIB, "mib": MIB}
 LATENCY_UNITS_MS = {"us": Fraction(1, 1000), "ms": Fraction(1), "s": Fraction(1000)}
 FREQUENCY_UNITS_HZ = {"Hz": Fraction(1), "kHz": Fraction(1000), "MHz": Fraction(10**6)}
+DURATION_UNITS_S = {"s": Fraction(1), "m": Fraction(60), "h": Fraction(3600)}
 ENERGY_UNITS_MJ = {"uJ": Fraction(1, 1000), "mJ": Fraction(1), "J": Fraction(1000)}
 # An MCU addresses 32 bits.
 LARGEST_SIZE_BYTES = 2**32
@@ -80,6 +81,14 @@ def parse_frequency(text: str) -> float:
     Raises UsageError for anything else and for 0.
     """
     return _parse_unit(text, "frequency", FREQUENCY_UNITS_HZ, "64MHz")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a time to spend like 90s, 10m or 1.5h.
+
+    Raises UsageError for anything else and for 0.
+    """
+    return _parse_unit(text, "time", DURATION_UNITS_S, "10m")
 
 
 def format_bytes(size_bytes: int) -> str:

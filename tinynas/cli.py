@@ -106,6 +106,13 @@ def search(
     algo: Annotated[
         str | None, typer.Option(help="evolution (default) or random.", metavar="NAME")
     ] = None,
+    train_time: Annotated[
+        str | None,
+        typer.Option(help="Time to train the supernet in, as in 10m.", metavar="TIME"),
+    ] = None,
+    accelerator: Annotated[
+        str | None, typer.Option(help="auto (default), cpu or cuda.", metavar="NAME")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Run directory, by default runs/DATE-MCU.", metavar="DIR"),
@@ -130,6 +137,8 @@ def search(
         "space": space,
         "shrink": {"method": shrink, "patch": patch},
         "search": {"algorithm": algo},
+        "train": {"time": train_time},
+        "accelerator": accelerator,
         "seed": seed,
     }
     outcome = _run_job(flags, out=out, resume=resume, config=config, quiet=quiet, as_json=as_json)
@@ -176,7 +185,7 @@ def _refuse_beside_resume(flags: dict[str, Any], **others: Path | None) -> None:
     for value in flags.values():
         if isinstance(value, dict):
             given += [key for key, inner in value.items() if inner is not None]
-    given += [key for key in ("space", "seed") if flags[key] is not None]
+    given += [key for key in ("space", "seed", "accelerator") if flags[key] is not None]
     if given:
         raise UsageError(
             f"--resume takes all settings from the run's config.yaml; drop --{given[0]} "

@@ -25,6 +25,7 @@ from tinynas.target import Target
 
 if TYPE_CHECKING:
     from tinynas.supernet.fit import Progress as FitProgress
+    from tinynas.supernet.pace import TimePlan
 
 Advance = Callable[[int, int], None]
 
@@ -78,11 +79,12 @@ class Console:
 
         def report(p: FitProgress) -> None:
             advance(p.step, p.steps)
-            epoch_ends = p.step * p.epochs == (p.epoch + 1) * p.steps
-            if epoch_ends and not self.out.is_terminal:
+            if p.ends_epoch and not self.out.is_terminal:
                 seconds = time.monotonic() - started
+                phase = f" ({p.phase})" if p.phase else ""
                 self.say(
-                    f"  epoch {p.epoch + 1} of {p.epochs}: loss {p.loss:.3f}, {seconds:.0f} s"
+                    f"  epoch {p.epoch + 1} of {p.epochs}{phase}: loss {p.loss:.3f}, "
+                    f"{seconds:.0f} s"
                 )
 
         with self.progress("training") as advance:
@@ -135,12 +137,19 @@ class Console:
             self.say(f"  {in_time_text(shrunk.in_time)}")
         self.say(f"  {certainty(shrunk)}; 2_shrink.csv has every space")
 
+    def planned(self, plan: TimePlan) -> None:
+        """How much training fits into the time given."""
+        self.say(
+            f"  {plan.seconds:g} s are {plan.steps:,} steps, {plan.epochs:.1f} epochs, at the "
+            "speed of this machine: the same seed may give another model elsewhere"
+        )
+
     def trained(self, losses: Sequence[float], *, skipped: bool) -> None:
         """How the supernet's training ended."""
         if skipped:
             self.skipped(f"{len(losses)} epochs")
         else:
-            self.say(f"  {len(losses)} epochs, last loss of the largest subnet {losses[-1]:.3f}")
+            self.say(f"  {len(losses)} epochs, loss in the last {losses[-1]:.3f}")
 
     def searched(self, candidates: Sequence[Candidate], *, skipped: bool) -> None:
         """How many subnets were scored, and the front in short."""

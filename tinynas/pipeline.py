@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,14 +185,16 @@ def load_data(config: Config, source: Source, resolution: int, ui: Console) -> D
 def supernet_stage(
     run: RunDir, config: Config, sampler: FittingSampler, task: Task, data: Dataset, ui: Console
 ) -> Supernet:
-    """The trained supernet; takes up a killed training at its last whole epoch."""
+    """The trained supernet; takes up a killed training at its last checkpoint."""
     import torch
 
+    from tinynas.supernet.accelerator import find_accelerator
     from tinynas.supernet.network import Supernet
     from tinynas.supernet.train import train_supernet
 
     ui.stage(3, "Train the supernet")
     torch.set_num_threads(config.threads or 1)
+    device = find_accelerator(config.accelerator)
     table = sampler.table
     supernet = Supernet(
         table.space,
@@ -212,6 +215,9 @@ def supernet_stage(
             data.train.labels,
             config.train,
             seed=stream(config, TRAIN),
+            device=device,
+            plan=run.file("3_plan.json"),
+            on_plan=ui.planned,
             checkpoint=run.file("3_supernet.pt"),
             sampler=fitting,
             progress=progress,
@@ -334,6 +340,8 @@ def specialise(
 
     ui.stage(5, "Specialise")
     images = statistics_images(config, data)
+    key = blake2b(json.dumps(arch.to_json()).encode(), digest_size=8).hexdigest()
+    checkpoint = run.file(f"5_training_{key}.pt")  # a candidate may be rejected: one file each
     top = largest(space, width=arch.width, resolution=arch.resolution)
     teaches = config.finetune.distillation > 0
     teacher = recalibrate(extract(supernet, top), images) if teaches else None
@@ -345,10 +353,13 @@ def specialise(
             config.finetune,
             seed=stream(config, FINETUNE),
             teacher=teacher,
+            device=supernet.logits.weight.device,
+            checkpoint=checkpoint,
             progress=progress,
-        )
+        ).cpu()
     content = {"arch": json.dumps(arch.to_json()), "model": net.state_dict()}
     run.write_with("5_subnet.pt", lambda path: torch.save(content, path))
+    checkpoint.unlink()
     return net
 
 
