@@ -123,9 +123,12 @@ def _fit(known: Known, rows: Rows) -> _Fit:
 def _own(samples: Samples, moved: dict[str, float]) -> dict[str, float]:
     """Coefficients fitted to samples of one group, near the moved ones."""
     try:
-        return fit_group(samples, moved)
+        own = fit_group(samples, moved)
     except RuntimeError:  # the solver gave up: figures of all sizes in no order
         return moved
+    # Coefficients that leave an operator without any cycles explain nothing.
+    group = group_of(samples[0][0])
+    return own if all(cost({group: own}, shape) > 0 for shape, _ in samples) else moved
 
 
 def _middle(logs: Floats, measured: Floats) -> float:
