@@ -182,7 +182,7 @@ def test_a_device_cuts_what_is_asked_to_what_it_leaves() -> None:
 @given(sram=st.integers(1, 310 * 1024), flash=st.integers(1, 2**20 - 139_824))
 def test_a_budget_that_the_device_can_give_stands(sram: int, flash: int) -> None:
     budget = effective_budget(sram, flash, 1.5, 2.5, STM32F746, "tflm-cmsis-nn")
-    assert dataclasses.astuple(budget) == (sram, flash, 1.5, 2.5)
+    assert budget == Budget(sram_bytes=sram, flash_bytes=flash, latency_ms=1.5, energy_mj=2.5)
 
 
 def test_sram_above_the_chip_is_refused_with_the_chips_figure() -> None:

@@ -11,6 +11,7 @@ from tinynas.cost.device import Device, Figure
 from tinynas.errors import UsageError
 
 KIB, MIB = 1024, 1024**2
+MS_PER_S = 1000
 # Data sheets of MCUs mean powers of 1,024 by all of these, so we do too.
 SIZE_UNITS = {"": 1, "b": 1, "k": KIB, "kb": KIB, "kib": KIB, "m": MIB, "mb": MIB, "mib": MIB}
 LATENCY_UNITS_MS = {"us": Fraction(1, 1000), "ms": Fraction(1), "s": Fraction(1000)}
@@ -79,12 +80,26 @@ def format_bytes(size_bytes: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What a subnet may cost: bytes of arena and of model file, and ms and mJ per inference."""
+    """What a subnet may cost: bytes of arena and of model file, and ms and mJ per inference.
+
+    Energy is latency times `power_mw`. `macs`, multiply-accumulates per inference, are limited by
+    nothing but a search.
+    """
 
     sram_bytes: int
     flash_bytes: int
     latency_ms: float | None = None
     energy_mj: float | None = None
+    power_mw: float | None = None
+    macs: int | None = None
+
+    @property
+    def predicted_ms(self) -> float | None:
+        """The most that a latency may be predicted to be; None where nothing limits it."""
+        limits = [] if self.latency_ms is None else [self.latency_ms]
+        if self.energy_mj is not None and self.power_mw is not None:
+            limits.append(self.energy_mj / self.power_mw * MS_PER_S)
+        return min(limits) if limits else None
 
 
 def _limit(flag: str, memory: str, asked: int | None, chip: Figure, usable: int, name: str) -> int:
