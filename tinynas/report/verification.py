@@ -23,7 +23,7 @@ from tinynas.deploy.check import runtime_name
 from tinynas.deploy.finetune import float_accuracy
 from tinynas.deploy.integer import simulate
 from tinynas.deploy.verify import ArenaUse, measure_arena, run_int8, runtime_available
-from tinynas.search.front import Candidate
+from tinynas.search.candidates import Candidate
 from tinynas.space.arch import Arch
 from tinynas.target import Target
 
