@@ -15,7 +15,7 @@ from tinynas.budget import Budget
 from tinynas.cost.device import find_device
 from tinynas.cost.flash import file_bytes
 from tinynas.cost.kernels import Kernels
-from tinynas.cost.latency import op_latency_us
+from tinynas.cost.latency import find_timer
 from tinynas.cost.memory import predict_arena
 from tinynas.cost.table import Costs, CostTable, OpLatency, compile_costs
 from tinynas.graph import Graph, Op, op_macs, total_macs
@@ -27,7 +27,7 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 CLASSES = 10
-CHIP = find_device("stm32f746")
+TIMER = find_timer(find_device("stm32f746"), "tflm-cmsis-nn")
 
 
 def _stages(stage: Stage) -> list[tuple[tuple[int, int], ...]]:
@@ -56,7 +56,7 @@ def subnets() -> Callable[[SearchSpace, float, int], list[Arch]]:
 
 def chip_latency_us(graph: Graph, op: Op) -> float:
     """Of the default chip."""
-    return op_latency_us(graph, op, CHIP, "tflm-cmsis-nn")
+    return TIMER.op_us(graph, op)
 
 
 def latency_where_5x5_is_slowest_us(graph: Graph, op: Op) -> float:

@@ -30,6 +30,7 @@ BELOW_THE_PIPELINE = CORE | {
     "shrink",
     "supernet",
     "target",
+    "task",
 }
 # What the modules of each package may import beside their own and FOUNDATION.
 ALLOWED: dict[str, frozenset[str]] = {
@@ -37,21 +38,29 @@ ALLOWED: dict[str, frozenset[str]] = {
     "space": frozenset({"graph"}),
     "cost": frozenset({"graph", "space", "budget"}),
     "budget": frozenset({"cost"}),  # cost/device.py only: chips bound what can be asked for
-    "shrink": CORE,
+    "task": CORE,
+    "infeasible": CORE | {"task"},
+    "shrink": CORE | {"infeasible", "task"},
+    "lut": CORE,
     "run": frozenset(),
     "data": frozenset(),
     "supernet": frozenset({"graph", "space", "data"}),
     "search": CORE | {"run", "supernet"},
     "config": CORE | {"search", "shrink", "supernet"},
-    "target": CORE | {"config", "shrink"},
+    "target": CORE | {"config", "task"},
     "deploy": CORE | {"supernet"},
-    "report": CORE | {"data", "deploy", "run", "search", "supernet", "target"},
-    "console": CORE | {"data", "search", "shrink", "supernet", "target"},
+    "report": CORE | {"data", "deploy", "lut", "run", "search", "supernet", "target"},
+    "console": CORE | {"data", "report", "search", "shrink", "supernet", "target"},
     "pipeline": BELOW_THE_PIPELINE,
-    "cli": BELOW_THE_PIPELINE | {"pipeline"},
+    "cli_options": frozenset(),
+    "cli_lut": CORE | {"cli_options", "lut", "report"},
+    "cli": BELOW_THE_PIPELINE | {"cli_lut", "cli_options", "pipeline"},
     "__main__": frozenset({"cli"}),
 }
-LIGHT = ("graph", "space", "cost", "budget", "shrink", "config", "target", "run", "cli")
+LIGHT = (
+    *("graph", "space", "cost", "budget", "task", "infeasible", "shrink", "config", "target"),
+    *("lut", "run", "cli_lut", "cli"),
+)
 
 
 def part_of(module: str) -> str:

@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -12,14 +14,18 @@ import typer
 from tinynas.cli import app
 
 FLAGS = {
-    "search": "sram flash mcu runtime latency data space shrink patch algo out seed resume config "
-    "devices quiet json",
-    "shrink": "sram flash mcu runtime latency space shrink patch classes csv seed devices json",
+    "search": "sram flash mcu runtime latency energy confidence data space shrink patch algo "
+    "train-time accelerator out seed resume config devices quiet json",
+    "shrink": "sram flash mcu runtime latency energy confidence space shrink patch classes csv "
+    "seed devices json",
     "spaces": "",
     "mcus": "devices json",
     "verify": "model sram flash mcu runtime devices json",
     "plan": "model o out mcu kernels devices json",
     "profile": "model mcu runtime devices plan html csv json",
+    "lut check": "rows out models mcu runtime entries devices json",
+    "lut import": "log mcu runtime model clock ticks-per-second out devices json",
+    "lut build": "mcu space runtime classes out devices json",
 }
 
 
@@ -29,16 +35,18 @@ def tinynas(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPro
 
 
 def test_the_flags_are_these_and_no_others() -> None:
-    group = typer.main.get_command(app)
-    found = {
-        name: sorted(
-            option.lstrip("-")
-            for parameter in command.params
-            for option in (parameter.opts if parameter.param_type_name == "option" else ["model"])
-        )
-        for name, command in group.commands.items()  # type: ignore[attr-defined]
-    }
+    found = dict(commands(typer.main.get_command(app)))
     assert found == {name: sorted(flags.split()) for name, flags in FLAGS.items()}
+
+
+def commands(group: Any, before: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Every verb with the names of its flags and arguments."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{before}{name} ")
+        else:
+            names = (option for parameter in command.params for option in parameter.opts)
+            yield f"{before}{name}", sorted(name.lstrip("-") for name in names)
 
 
 def test_help_and_version_answer() -> None:
@@ -58,6 +66,8 @@ def test_help_and_version_answer() -> None:
         (["search", "--sram", "64k", "--flash", "1m", "--space", "mcunett"], "did you mean"),
         (["search", "--sram", "64k", "--flash", "1m", "--algo", "luck"], "search.algorithm"),
         (["search", "--sram", "64k", "--flash", "1m", "--latency", "5"], "target.latency"),
+        (["search", "--sram", "64k", "--flash", "1m", "--train-time", "10"], "train.time: time"),
+        (["search", "--sram", "64k", "--flash", "1m", "--accelerator", "tpu"], "accelerator"),
         (["search", "--resume", "nowhere"], "is not a run directory"),
         (["search", "--resume", "nowhere", "--seed", "1"], "drop --seed"),
         (["shrink", "--sram", "64k", "--flash", "1m", "--shrink", "guess"], "shrink.method"),

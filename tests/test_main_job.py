@@ -151,6 +151,15 @@ def test_verify_agrees_with_the_run(finished: tuple[Path, dict[str, Any]]) -> No
     assert inside.returncode == 0, inside.stderr
     assert json.loads(inside.stdout)["predicted"]["sram_bytes"] == sram
     assert outside.returncode == 1 and json.loads(outside.stdout)["holds"] is False
+    shown = subprocess.run(
+        [sys.executable, "-m", "tinynas", "profile", line["model"], "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    for answer in (inside, shown):
+        safety = json.loads(answer.stdout)["plan_safety"]
+        assert safety["noted"] in safety["safe_for"] and safety["safe"] is True
 
 
 def test_a_run_killed_while_training_ends_with_the_same_bytes(
@@ -174,6 +183,18 @@ def test_a_run_killed_while_training_ends_with_the_same_bytes(
     assert answer.returncode == 0, answer.stderr
     model = (folder / "killed" / "6_model.tflite").read_bytes()
     assert model == Path(line["model"]).read_bytes()
+
+
+def test_a_limit_of_time_is_planned_written_down_and_kept_to(tmp_path: Path) -> None:
+    setup(tmp_path)
+    limit = ("--train-time", "5s", "--accelerator", "cpu")
+    answer = run(tmp_path, "--config", "mini-config.yaml", "--out", "run", *limit)
+    assert answer.returncode == 0, answer.stderr
+    plan = json.loads((tmp_path / "run" / "3_plan.json").read_text())
+    assert f"5 s are {plan['steps']:,} steps" in answer.stdout
+    assert plan["seconds"] == 5 and plan["steps"] * plan["step_s"][0] <= 5
+    stages = json.loads((tmp_path / "run" / "stages.json").read_text())
+    assert 2 < stages["supernet"]["seconds"] < 15  # wide, for a loaded machine must not fail it
 
 
 def test_without_the_runtime_the_run_ends_with_the_simulation(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import pytest
 from tinynas.budget import Budget
 from tinynas.cost.bins import Count
 from tinynas.errors import InfeasibleError
-from tinynas.shrink import CSV_COLUMNS, Row, Task, choose, compile_task, shrink, to_csv
-from tinynas.space.arch import decode, smallest
+from tinynas.shrink import CSV_COLUMNS, Row, choose, shrink, to_csv
+from tinynas.space.arch import decode, encode, smallest
 from tinynas.space.spec import SearchSpace, Stage, Stem, find_space
+from tinynas.task import Task, compile_task
 
 SPACE = SearchSpace(
     name="tiny",
@@ -147,6 +149,61 @@ def test_an_impossible_latency_suggests_latency() -> None:
     assert "--latency 0.12ms" in str(caught.value)
     enough = Budget(sram_bytes=10**6, flash_bytes=10**6, latency_ms=0.12)
     assert shrink(SPACE, enough, TASK, rng=rng())
+
+
+def test_an_impossible_latency_names_the_fastest_subnet_and_its_upper_end() -> None:
+    budget = Budget(
+        sram_bytes=10**6, flash_bytes=10**6, latency_ms=0.01, confidence=0.9, margin=1.5
+    )
+    with pytest.raises(InfeasibleError) as caught:
+        shrink(SPACE, budget, TASK, rng=rng())
+    message = str(caught.value)
+    assert "latency 0.01 ms, confidence 0.9" in message
+    assert (
+        "the fastest that fits SRAM and flash (width 0.5, resolution 16) takes a predicted "
+        "0.12 ms (at most 0.18 ms at a confidence of 0.9)"
+    ) in message
+    assert "--latency 0.18ms" in message
+    assert shrink(SPACE, replace(budget, latency_ms=0.18), TASK, rng=rng())
+    with pytest.raises(InfeasibleError, match="the fastest of all, which does not fit SRAM"):
+        shrink(SPACE, replace(budget, sram_bytes=64), TASK, rng=rng())
+
+
+def test_an_impossible_energy_suggests_energy() -> None:
+    budget = Budget(sram_bytes=10**6, flash_bytes=10**6, energy_mj=0.001, power_mw=50.0)
+    with pytest.raises(InfeasibleError) as caught:
+        shrink(SPACE, budget, TASK, rng=rng())
+    # 0.12 ms at 50 mW
+    assert "energy 0.001 mJ" in str(caught.value) and "0.006 mJ" in str(caught.value)
+    assert "--energy 6.00uJ" in str(caught.value)
+    assert shrink(SPACE, replace(budget, energy_mj=0.006), TASK, rng=rng())
+
+
+def test_confidence_tightens_what_fits() -> None:
+    loose = Budget(sram_bytes=10**6, flash_bytes=10**6, latency_ms=0.18)
+    tight = replace(loose, confidence=0.9, margin=1.3)
+    found = [shrink(SPACE, budget, TASK, rng=rng()) for budget in (loose, tight)]
+    counts = [sum(row.count.estimate for row in shrunk.rows) for shrunk in found]
+    assert counts[0] > counts[1] > 0
+    with pytest.raises(InfeasibleError, match="confidence 0.99"):
+        shrink(SPACE, replace(loose, confidence=0.99, margin=1.6), TASK, rng=rng())
+
+
+def test_the_share_in_time_is_that_of_the_subnets_in_memory() -> None:
+    roomy = Budget(sram_bytes=10**6, flash_bytes=10**6)
+    assert shrink(SPACE, roomy, TASK, rng=rng()).in_time is None
+    shrunk = shrink(SPACE, replace(roomy, latency_ms=0.12), TASK, rng=rng())
+    chosen = shrunk.chosen
+    assert shrunk.in_time == pytest.approx(chosen.count.estimate / chosen.subnets)
+    assert 0 < shrunk.in_time < 0.5
+
+
+def test_what_an_inference_takes_besides_is_part_of_every_latency() -> None:
+    more = replace(TASK, inference_us=500.0)
+    tables = [compile_task(SPACE, task, 0.5, 16) for task in (TASK, more)]
+    genes = encode(SPACE, smallest(SPACE, width=0.5, resolution=16))
+    ms = [float(table.evaluate(genes).latency_ms[0]) for table in tables]
+    assert ms == pytest.approx([0.12, 0.62])
 
 
 def test_where_no_single_change_helps_it_says_so() -> None:

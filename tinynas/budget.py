@@ -15,6 +15,8 @@ MS_PER_S = 1000
 # Data sheets of MCUs mean powers of 1,024 by all of these, so we do too.
 SIZE_UNITS = {"": 1, "b": 1, "k": KIB, "kb": KIB, "kib": KIB, "m": MIB, "mb": MIB, "mib": MIB}
 LATENCY_UNITS_MS = {"us": Fraction(1, 1000), "ms": Fraction(1), "s": Fraction(1000)}
+FREQUENCY_UNITS_HZ = {"Hz": Fraction(1), "kHz": Fraction(1000), "MHz": Fraction(10**6)}
+DURATION_UNITS_S = {"s": Fraction(1), "m": Fraction(60), "h": Fraction(3600)}
 ENERGY_UNITS_MJ = {"uJ": Fraction(1, 1000), "mJ": Fraction(1), "J": Fraction(1000)}
 # An MCU addresses 32 bits.
 LARGEST_SIZE_BYTES = 2**32
@@ -73,6 +75,22 @@ def parse_energy(text: str) -> float:
     return _parse_unit(text, "energy", ENERGY_UNITS_MJ, "5mJ")
 
 
+def parse_frequency(text: str) -> float:
+    """Hertz of a frequency like 64MHz or 32768Hz.
+
+    Raises UsageError for anything else and for 0.
+    """
+    return _parse_unit(text, "frequency", FREQUENCY_UNITS_HZ, "64MHz")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a time to spend like 90s, 10m or 1.5h.
+
+    Raises UsageError for anything else and for 0.
+    """
+    return _parse_unit(text, "time", DURATION_UNITS_S, "10m")
+
+
 def format_bytes(size_bytes: int) -> str:
     """Bytes as people read them: `327,680 bytes (320.0 KiB)`."""
     return f"{size_bytes:,} bytes ({size_bytes / KIB:,.1f} KiB)"
@@ -82,14 +100,17 @@ def format_bytes(size_bytes: int) -> str:
 class Budget:
     """What a subnet may cost: bytes of arena and of model file, and ms and mJ per inference.
 
-    Energy is latency times `power_mw`. `macs`, multiply-accumulates per inference, are limited by
-    nothing but a search.
+    Latency is predicted. With a `confidence` the upper end of its interval is held against the
+    limits, which is the prediction times `margin`; else the prediction itself. Energy is that
+    latency times `power_mw`. `macs`, multiply-accumulates, are limited by nothing but a search.
     """
 
     sram_bytes: int
     flash_bytes: int
     latency_ms: float | None = None
     energy_mj: float | None = None
+    confidence: float | None = None
+    margin: float = 1.0
     power_mw: float | None = None
     macs: int | None = None
 
@@ -99,7 +120,34 @@ class Budget:
         limits = [] if self.latency_ms is None else [self.latency_ms]
         if self.energy_mj is not None and self.power_mw is not None:
             limits.append(self.energy_mj / self.power_mw * MS_PER_S)
-        return min(limits) if limits else None
+        return min(limits) / self.margin if limits else None
+
+    @property
+    def timed(self) -> bool:
+        """Whether latency or energy are limited."""
+        return self.predicted_ms is not None
+
+    def at_most_ms(self, predicted_ms: float) -> float:
+        """The latency that is held against the limit where one is predicted."""
+        return predicted_ms * self.margin
+
+    def at_most_mj(self, predicted_ms: float) -> float | None:
+        """The energy that is held against the limit; None where the power is not known."""
+        if self.power_mw is None:
+            return None
+        return self.at_most_ms(predicted_ms) * self.power_mw / MS_PER_S
+
+
+def time_text(budget: Budget, predicted_ms: float) -> str:
+    """A latency as predicted, and what is held against the limits where that is more."""
+    words = f"a predicted {predicted_ms:.3g} ms"
+    if budget.confidence is not None:
+        words += (
+            f" (at most {budget.at_most_ms(predicted_ms):.3g} ms at a confidence of "
+            f"{budget.confidence:g})"
+        )
+    energy_mj = budget.at_most_mj(predicted_ms) if budget.energy_mj is not None else None
+    return words if energy_mj is None else f"{words} and {energy_mj:.3g} mJ"
 
 
 def _limit(flag: str, memory: str, asked: int | None, chip: Figure, usable: int, name: str) -> int:

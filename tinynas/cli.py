@@ -12,6 +12,25 @@ from typing import Annotated, Any
 import typer
 
 from tinynas import __version__
+from tinynas.cli_lut import lut
+from tinynas.cli_options import (
+    Confidence,
+    Devices,
+    Energy,
+    Flash,
+    Json,
+    Latency,
+    Mcu,
+    Patch,
+    Quiet,
+    Runtime,
+    Seed,
+    Shrink,
+    Space,
+    Sram,
+    target_flags,
+    write_text,
+)
 from tinynas.errors import TinynasError, UsageError
 
 app = typer.Typer(
@@ -22,38 +41,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(lut)
 
-Sram = Annotated[
-    str | None,
-    typer.Option(help="SRAM for the tensor arena, as in 320k or 327680.", metavar="SIZE"),
-]
-Flash = Annotated[
-    str | None, typer.Option(help="Flash for the model file, as in 1m.", metavar="SIZE")
-]
-Mcu = Annotated[str | None, typer.Option(help="A chip that `tinynas mcus` lists.", metavar="NAME")]
-Runtime = Annotated[
-    str | None, typer.Option(help="What executes the model, as in tflm-cmsis-nn.", metavar="NAME")
-]
-Latency = Annotated[
-    str | None, typer.Option(help="Latency limit, as in 100ms; it is estimated.", metavar="TIME")
-]
-Devices = Annotated[
-    str | None, typer.Option(help="Folder of your own device files.", metavar="DIR")
-]
-Space = Annotated[
-    str | None,
-    typer.Option(help="A space that `tinynas spaces` lists, or a YAML file.", metavar="NAME"),
-]
-Shrink = Annotated[
-    str | None, typer.Option(help="How stage 1 counts: exact or sampled.", metavar="METHOD")
-]
-Patch = Annotated[
-    str | None,
-    typer.Option(help="Whether networks may begin on patches: auto or off.", metavar="auto|off"),
-]
-Seed = Annotated[int | None, typer.Option(help="Same seed, same bytes (default 0).")]
-Json = Annotated[bool, typer.Option("--json", help="One line of JSON, the last of stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print warnings and the result only.")]
+TIMES = tuple(
+    f"{what}_{end}{unit}"
+    for what, unit in (("latency", "ms"), ("energy", "mj"))
+    for end in ("", "low_", "high_")
+)
 
 
 def main() -> None:
@@ -97,6 +91,8 @@ def search(
     mcu: Mcu = None,
     runtime: Runtime = None,
     latency: Latency = None,
+    energy: Energy = None,
+    confidence: Confidence = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -109,6 +105,13 @@ def search(
     patch: Patch = None,
     algo: Annotated[
         str | None, typer.Option(help="evolution (default) or random.", metavar="NAME")
+    ] = None,
+    train_time: Annotated[
+        str | None,
+        typer.Option(help="Time to train the supernet in, as in 10m.", metavar="TIME"),
+    ] = None,
+    accelerator: Annotated[
+        str | None, typer.Option(help="auto (default), cpu or cuda.", metavar="NAME")
     ] = None,
     out: Annotated[
         Path | None,
@@ -129,28 +132,18 @@ def search(
 ) -> None:
     """The main job: from two budgets to an int8 model that the runtime has executed."""
     flags = {
-        **_target_flags(sram, flash, mcu, runtime, devices, latency),
+        **target_flags(sram, flash, mcu, runtime, devices, latency, energy, confidence),
         "data": {"source": data},
         "space": space,
         "shrink": {"method": shrink, "patch": patch},
         "search": {"algorithm": algo},
+        "train": {"time": train_time},
+        "accelerator": accelerator,
         "seed": seed,
     }
     outcome = _run_job(flags, out=out, resume=resume, config=config, quiet=quiet, as_json=as_json)
     if as_json:
         print(json.dumps(_json_line(outcome)))
-
-
-def _target_flags(
-    sram: str | None,
-    flash: str | None,
-    mcu: str | None,
-    runtime: str | None,
-    devices: str | None,
-    latency: str | None = None,
-) -> dict[str, Any]:
-    target = {"sram": sram, "flash": flash, "latency": latency}
-    return {"target": {**target, "mcu": mcu, "runtime": runtime, "devices": devices}}
 
 
 def _run_job(
@@ -192,7 +185,7 @@ def _refuse_beside_resume(flags: dict[str, Any], **others: Path | None) -> None:
     for value in flags.values():
         if isinstance(value, dict):
             given += [key for key, inner in value.items() if inner is not None]
-    given += [key for key in ("space", "seed") if flags[key] is not None]
+    given += [key for key in ("space", "seed", "accelerator") if flags[key] is not None]
     if given:
         raise UsageError(
             f"--resume takes all settings from the run's config.yaml; drop --{given[0]} "
@@ -216,13 +209,14 @@ def _new_run(settings: Any, out: Path | None) -> Any:
 def _json_line(outcome: Any) -> dict[str, Any]:
     report = outcome.report
     predicted = report["predicted"]
-    keys = ("sram_bytes", "sram_head_bytes", "flash_bytes", "macs", "latency_ms")
+    keys = ("sram_bytes", "sram_head_bytes", "flash_bytes", "macs", *TIMES)
     return {
         "run_dir": str(outcome.run_dir),
         "model": str(outcome.run_dir / report["model"]),
         "arch": report["arch"],
         "predicted": {key: predicted[key] for key in keys},
         "latency_provenance": report["latency_provenance"],
+        "latency_shares": report["latency_shares"],
         "measured": report["measured"],
         "executed_by": report["executed_by"],
         "seconds": outcome.seconds,
@@ -236,6 +230,8 @@ def shrink(
     mcu: Mcu = None,
     runtime: Runtime = None,
     latency: Latency = None,
+    energy: Energy = None,
+    confidence: Confidence = None,
     space: Space = "mcunet",
     shrink: Shrink = None,
     patch: Patch = "off",
@@ -254,12 +250,13 @@ def shrink(
 
     from tinynas import shrink as stage
     from tinynas.config import config_from
-    from tinynas.console import Console, certainty, spaces_table
+    from tinynas.console import Console, certainty, in_time_text, spaces_table
+    from tinynas.report.result_text import timing_lines
     from tinynas.space.spec import find_space
     from tinynas.target import make_task, resolve_target
 
     flags = {
-        **_target_flags(sram, flash, mcu, runtime, devices, latency),
+        **target_flags(sram, flash, mcu, runtime, devices, latency, energy, confidence),
         "space": space,
         "shrink": {"method": shrink, "patch": patch},
         "seed": seed,
@@ -271,6 +268,8 @@ def shrink(
         target, classes or family.default_classes, 3, patch=settings.shrink.patch == "auto"
     )
     ui = Console(stderr=as_json)
+    for words in timing_lines(target):
+        ui.say(words)
     with ui.progress("counting subnets") as advance:
         shrunk = stage.shrink(
             family,
@@ -281,10 +280,12 @@ def shrink(
             on_space=advance,
         )
     if csv:
-        _write(csv, stage.to_csv(shrunk))
+        write_text(csv, stage.to_csv(shrunk))
     ui.say(f"{family.name}, {task.classes} classes, {family.subnets():,} subnets per space")
     ui.out.print(spaces_table(shrunk, shown=len(shrunk.rows)))
     ui.say(certainty(shrunk))
+    if shrunk.in_time is not None:
+        ui.say(in_time_text(shrunk.in_time))
     if as_json:
         chosen, count = shrunk.chosen, shrunk.chosen.count
         line = {
@@ -294,15 +295,12 @@ def shrink(
             "share": chosen.share,
             "mean_macs": count.mean_macs,
             "max_macs": count.max_macs,
+            "in_time": shrunk.in_time,
+            "mcu": target.device.name,
+            "runtime": target.runtime,
+            "latency_provenance": target.timer.known.provenance,
         }
         print(json.dumps(line))
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
 
 
 @app.command()
@@ -329,32 +327,20 @@ def spaces() -> None:
 
 @app.command()
 def mcus(devices: Devices = None, as_json: Json = False) -> None:
-    """The chips that are known, and what is known of each."""
+    """The chips that are known, what is known of each, and how far off its latencies were."""
     from rich.console import Console as RichConsole
-    from rich.table import Table
 
-    from tinynas.cost.device import DEFAULT_DEVICE, shipped_devices
+    from tinynas.report.mcus_text import known_mcus, mcus_json, mcus_lines, mcus_table
+    from tinynas.report.whole_table import print_whole
 
-    known = shipped_devices(Path(devices) if devices else None)
+    known = known_mcus(Path(devices) if devices else None)
     if as_json:
-        print(json.dumps({name: device.model_dump(mode="json") for name, device in known.items()}))
+        print(json.dumps(mcus_json(known)))
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("name", "core", "MHz", "SRAM KiB", "in one piece", "flash KiB", "runtimes"):
-        table.add_column(name, no_wrap=name in ("name", "core", "runtimes"))
-    for name, device in known.items():
-        table.add_row(
-            f"{name} *" if name == DEFAULT_DEVICE else name,
-            device.core,
-            f"{device.clock_hz.value / 1e6:g}",
-            f"{device.sram_bytes.value / 1024:g}",
-            f"{device.sram_contiguous_bytes.value / 1024:g}",
-            f"{device.flash_bytes.value / 1024:g}",
-            "\n".join(device.runtimes),
-        )
     console = RichConsole(highlight=False)
-    console.print(table)
-    console.print("* the default. Latencies are estimated; every source: tinynas mcus --json")
+    print_whole(console, mcus_table(known))
+    for line in mcus_lines(known):
+        console.print(line, markup=False)
 
 
 @app.command()
@@ -371,12 +357,12 @@ def verify(
     from rich.console import Console as RichConsole
 
     from tinynas.config import config_from
-    from tinynas.console import check_lines
     from tinynas.deploy.check import check_file
-    from tinynas.target import resolve_target
+    from tinynas.report.result_text import check_lines
+    from tinynas.target import resolve_chip
 
-    flags = _target_flags(sram, flash, mcu, runtime, devices)
-    target = resolve_target(config_from(None, flags))
+    flags = target_flags(sram, flash, mcu, runtime, devices)
+    target = resolve_chip(config_from(None, flags))
     result = check_file(model, target.budget, target.kernels, target.runtime)
     out = RichConsole(stderr=as_json, highlight=False, soft_wrap=True)
     for line in check_lines(result):
@@ -453,15 +439,15 @@ def profile(
     from tinynas.report.profile import profile_file, to_csv, to_json
     from tinynas.report.profile_page import page
     from tinynas.report.profile_terminal import print_profile
-    from tinynas.target import resolve_target
+    from tinynas.target import profiled_target
 
-    flags = _target_flags(None, None, mcu or DEFAULT_DEVICE, runtime, devices)
-    target = replace(resolve_target(config_from(None, flags)), named=mcu is not None)
+    flags = target_flags(None, None, mcu or DEFAULT_DEVICE, runtime, devices)
+    target = replace(profiled_target(config_from(None, flags)), named=mcu is not None)
     result = profile_file(model, target, plan=plan)
     if html:
-        _write(html, page(result))
+        write_text(html, page(result))
     if csv:
-        _write(csv, to_csv(result))
+        write_text(csv, to_csv(result))
     print_profile(result, RichConsole(stderr=as_json, highlight=False))
     if as_json:
         print(json.dumps(to_json(result)))

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from tinynas.budget import parse_latency, parse_size
+from tinynas.budget import parse_duration, parse_energy, parse_latency, parse_size
 from tinynas.errors import UsageError
 from tinynas.search.settings import SearchSettings
 from tinynas.shrink import Method
 from tinynas.space.spec import explain
-from tinynas.supernet.settings import FinetuneSettings, TrainSettings
+from tinynas.supernet.settings import Accelerator, FinetuneSettings, TrainSettings
 from tinynas.yaml_file import read_mapping
 
 EXAMPLE = "of settings, such as seed: 1"
@@ -30,6 +30,14 @@ def _latency(value: object) -> object:
     return _parsed(parse_latency, value)
 
 
+def _energy(value: object) -> object:
+    return _parsed(parse_energy, value)
+
+
+def _duration(value: object) -> object:
+    return _parsed(parse_duration, value)
+
+
 def _parsed(parse: Any, value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -41,6 +49,8 @@ def _parsed(parse: Any, value: object) -> object:
 
 SizeBytes = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 LatencyMs = Annotated[float, BeforeValidator(_latency), Field(gt=0)]
+EnergyMj = Annotated[float, BeforeValidator(_energy), Field(gt=0)]
+DurationS = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
 
 
 class _Strict(BaseModel):
@@ -50,13 +60,16 @@ class _Strict(BaseModel):
 class TargetConfig(_Strict):
     """The budget as asked for, and what the model will run on.
 
-    `sram` and `flash` in bytes or as 320k, `latency` in ms or as 100ms; `devices` is a folder of
-    the user's own device files.
+    `sram` and `flash` in bytes or as 320k, `latency` in ms or as 100ms, `energy` in mJ or as 5mJ.
+    With a `confidence` the upper end of the interval that holds the latency with that probability
+    must keep these limits. `devices` is a folder of the user's own device files and tables.
     """
 
     sram: SizeBytes | None = None
     flash: SizeBytes | None = None
     latency: LatencyMs | None = None
+    energy: EnergyMj | None = None
+    confidence: float | None = Field(default=None, gt=0, lt=1)
     mcu: str | None = None
     runtime: str | None = None
     devices: str | None = None
@@ -80,6 +93,12 @@ class ShrinkConfig(_Strict):
     patch: Literal["auto", "off"] = "auto"
 
 
+class TrainConfig(TrainSettings):
+    """How to train the supernet; `time`, in seconds or as 10m, replaces `epochs`."""
+
+    time: DurationS | None = None
+
+
 class QuantizeConfig(_Strict):
     """How many training images the ranges of activations are taken from."""
 
@@ -96,12 +115,13 @@ class Config(_Strict):
     data: DataConfig = DataConfig()
     space: str | None = None
     shrink: ShrinkConfig = ShrinkConfig()
-    train: TrainSettings = TrainSettings()
+    train: TrainConfig = TrainConfig()
     search: SearchSettings = SearchSettings()
     finetune: FinetuneSettings = FinetuneSettings()
     quantize: QuantizeConfig = QuantizeConfig()
     seed: int = Field(default=0, ge=0, lt=2**32)
     threads: int | None = Field(default=None, ge=1, le=256)
+    accelerator: Accelerator = "auto"
 
     def resolved(self) -> Config:
         """The same with every default that depends on this machine filled in."""

@@ -9,7 +9,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -17,6 +16,7 @@ from rich.text import Text
 
 from tinynas.budget import format_bytes
 from tinynas.data.dataset import DataInfo
+from tinynas.report.result_text import remarks, result_table, sources, timing_lines
 from tinynas.search.candidates import Candidate
 from tinynas.search.loop import Reason
 from tinynas.shrink import Row, Shrunk
@@ -26,6 +26,7 @@ from tinynas.target import Target
 
 if TYPE_CHECKING:
     from tinynas.supernet.fit import Progress as FitProgress
+    from tinynas.supernet.pace import TimePlan
 
 Advance = Callable[[int, int], None]
 
@@ -85,11 +86,12 @@ class Console:
 
         def report(p: FitProgress) -> None:
             advance(p.step, p.steps)
-            epoch_ends = p.step * p.epochs == (p.epoch + 1) * p.steps
-            if epoch_ends and not self.out.is_terminal:
+            if p.ends_epoch and not self.out.is_terminal:
                 seconds = time.monotonic() - started
+                phase = f" ({p.phase})" if p.phase else ""
                 self.say(
-                    f"  epoch {p.epoch + 1} of {p.epochs}: loss {p.loss:.3f}, {seconds:.0f} s"
+                    f"  epoch {p.epoch + 1} of {p.epochs}{phase}: loss {p.loss:.3f}, "
+                    f"{seconds:.0f} s"
                 )
 
         with self.progress("training") as advance:
@@ -102,14 +104,15 @@ class Console:
 
     def budget(self, target: Target) -> None:
         """The limits that hold and the chip that they and the latency are for."""
-        budget, device = target.budget, target.device
+        budget = target.budget
         self.say(f"  SRAM for the tensor arena  {format_bytes(budget.sram_bytes)}")
         self.say(f"  flash for the model file   {format_bytes(budget.flash_bytes)}")
-        if budget.latency_ms is not None:
-            self.say(f"  latency                    {budget.latency_ms:g} ms, estimated")
-        chip = f"{device.name} at {device.clock_hz.value / 1e6:g} MHz with {target.runtime}"
-        why = "" if target.named else " (the default: no --mcu given, so it limits no memory)"
-        self.say(f"  latency is estimated for   {chip}{why}")
+        self.timing(target)
+
+    def timing(self, target: Target) -> None:
+        """The limits on latency and energy, and what is known of the latency."""
+        for line in timing_lines(target):
+            self.say(f"  {line}")
 
     def data(self, info: DataInfo) -> None:
         """What the model is trained on."""
@@ -131,14 +134,23 @@ class Console:
         )
         if not self.quiet:
             self.out.print(spaces_table(shrunk))
+        if shrunk.in_time is not None:
+            self.say(f"  {in_time_text(shrunk.in_time)}")
         self.say(f"  {certainty(shrunk)}; 2_shrink.csv has every space")
+
+    def planned(self, plan: TimePlan) -> None:
+        """How much training fits into the time given."""
+        self.say(
+            f"  {plan.seconds:g} s are {plan.steps:,} steps, {plan.epochs:.1f} epochs, at the "
+            "speed of this machine: the same seed may give another model elsewhere"
+        )
 
     def trained(self, losses: Sequence[float], *, skipped: bool) -> None:
         """How the supernet's training ended."""
         if skipped:
             self.skipped(f"{len(losses)} epochs")
         else:
-            self.say(f"  {len(losses)} epochs, last loss of the largest subnet {losses[-1]:.3f}")
+            self.say(f"  {len(losses)} epochs, loss in the last {losses[-1]:.3f}")
 
     def searched(
         self, reason: Reason, scored: int, front: Sequence[Candidate], *, skipped: bool
@@ -187,6 +199,12 @@ class Console:
         )
 
 
+def in_time_text(share: float) -> str:
+    """How much the limits on latency and energy leave of the chosen space."""
+    part = f"{share:.1%}" if share >= 0.001 else f"{share:.1e}"
+    return f"Of its subnets inside SRAM and flash {part} keep the limits on latency and energy"
+
+
 def certainty(shrunk: Shrunk) -> str:
     """How far the counts can be believed."""
     if shrunk.method == "sampled":
@@ -227,96 +245,3 @@ def _count_cells(row: Row) -> tuple[str, ...]:
         f"{count.mean_macs / 1e6:.2f}",
         most,
     )
-
-
-def _bytes(size_bytes: int | None) -> str:
-    return "-" if size_bytes is None else f"{size_bytes:,}"
-
-
-def result_table(report: dict[str, Any]) -> Table:
-    """Predicted beside measured, each in a column of its own, with the limit."""
-    predicted, measured, budget = report["predicted"], report["measured"], report["budget"]
-    table = Table(title="Result", title_justify="left", title_style="bold", box=SIMPLE)
-    table.add_column("")
-    for name in ("predicted", "measured", "limit"):
-        table.add_column(name, justify="right")
-    table.add_row(
-        "SRAM, arena, bytes (1)",
-        _bytes(predicted["sram_bytes"]),
-        "-",
-        _bytes(budget["sram_bytes"]),
-    )
-    head = _bytes(predicted["sram_head_bytes"]), _bytes(measured["sram_head_bytes"])
-    table.add_row("  its head, bytes (2)", *head, "")
-    file = _bytes(predicted["flash_bytes"]), _bytes(measured["file_bytes"])
-    table.add_row("flash, file, bytes (3)", *file, _bytes(budget["flash_bytes"]))
-    limit = "" if budget["latency_ms"] is None else f"{budget['latency_ms']:g}"
-    latency = f"{report['latency_provenance']} {predicted['latency_ms']:.1f}"
-    table.add_row("latency, ms (4)", latency, "-", limit)
-    table.add_row("MACs", f"{predicted['macs']:,}", "-", "")
-    table.add_row("accuracy int8 (5)", "-", f"{measured['accuracy_int8']:.4f}", "")
-    table.add_row("accuracy float (6)", "-", f"{measured['accuracy_float']:.4f}", "")
-    return table
-
-
-def sources(report: dict[str, Any]) -> list[str]:
-    """Where the numbers of the table come from, by their marks."""
-    runtime = report["executed_by"]
-    where = runtime or "integer simulation: there is no runtime for this host"
-    return [
-        f"(1) to reserve on the chip: memory plan, {report['runtime']} scratch buffers and TFLM's "
-        "32-bit records, by rule",
-        f"(2) activations with reference kernels; measured by {runtime or 'nothing'}",
-        "(3) computed from the graph; measured is the length of 6_model.tflite",
-        f"(4) {report['mcu']}, cycles per operator of latency_models/{report['mcu']}.yaml",
-        f"(5) {report['test_images']:,} test images; {where}",
-        "(6) the same images before quantisation, PyTorch",
-    ]
-
-
-def remarks(report: dict[str, Any]) -> list[str]:
-    """What the table leaves open, in sentences."""
-    facts = report["firmware"]
-    lines = []
-    if report["bit_exact"] is not None:
-        same = "equal" if report["bit_exact"] else "DIFFER from"
-        lines.append(f"All int8 outputs of the runtime {same} those of the integer simulation.")
-    else:
-        lines.append("The runtime has not executed this model: it is not installed here.")
-    lines.append(
-        f"Firmware: reserve an arena of {facts['arena_bytes']:,} bytes, register "
-        f"{', '.join(facts['operators'])}; input {facts['input']['shape']} int8 = pixel - 128."
-    )
-    if report["left"]:
-        left = report["left"]
-        lines.append(
-            f"Left of {report['mcu']} for the application: {format_bytes(left['sram_bytes'])} of "
-            f"SRAM and {format_bytes(left['flash_bytes'])} of flash."
-        )
-    return lines
-
-
-def check_lines(result: dict[str, Any]) -> list[str]:
-    """What `tinynas verify` found, line by line."""
-    predicted, measured, budget = result["predicted"], result["measured"], result["budget"]
-    safety = result["plan_safety"]
-    verdict = "inside the budget" if result["holds"] else "NOT inside the budget"
-    if safety and not safety["safe"]:
-        verdict = f"its memory plan is NOT known to be safe with {result['runtime']}"
-    lines = [f"{result['model']}: {verdict}"]
-    lines.append(
-        f"  flash  file {format_bytes(result['file_bytes'])}, "
-        f"limit {format_bytes(budget['flash_bytes'])}"
-    )
-    if predicted:
-        lines.append(
-            f"  SRAM   predicted arena {format_bytes(predicted['sram_bytes'])}, "
-            f"limit {format_bytes(budget['sram_bytes'])}"
-        )
-        lines.append(f"         predicted head {format_bytes(predicted['sram_head_bytes'])}")
-    if measured and measured["sram_head_bytes"] is not None:
-        lines.append(
-            f"         measured head {format_bytes(measured['sram_head_bytes'])}, by "
-            f"{result['executed_by']}"
-        )
-    return lines + [f"  {why}" for why in (*result["why"], *(safety["words"] if safety else ()))]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,17 +25,19 @@ from tinynas.cost.table import CostTable
 from tinynas.data.dataset import Dataset, Source, Split, take
 from tinynas.data.open import open_data
 from tinynas.errors import TinynasError, UsageError
+from tinynas.report.latency_json import model_json
 from tinynas.run import RunDir
 from tinynas.search.candidates import Candidate, candidates_of, front_of, pick_winner
 from tinynas.search.loop import Objective
 from tinynas.search.problem import Problem, make_problem
 from tinynas.search.recorded import recorded_search
-from tinynas.shrink import Shrunk, Task, compile_task, shrink
+from tinynas.shrink import Shrunk, shrink
 from tinynas.shrink import to_csv as shrink_csv
 from tinynas.space.arch import Arch, Genes, decode, largest
 from tinynas.space.lower import lower
 from tinynas.space.spec import SearchSpace, find_space
 from tinynas.target import Target, make_task, offered_space, resolve_target
+from tinynas.task import Task, compile_task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -117,6 +120,7 @@ def state_budget(
             "mcu": target.device.name,
             "mcu_named": target.named,
             "runtime": target.runtime,
+            "latency_model": model_json(target.timer),
             "space": space.name,
             "data": asdict(source.info),
         },
@@ -184,14 +188,16 @@ def load_data(config: Config, source: Source, resolution: int, ui: Console) -> D
 def supernet_stage(
     run: RunDir, config: Config, sampler: FittingSampler, task: Task, data: Dataset, ui: Console
 ) -> Supernet:
-    """The trained supernet; takes up a killed training at its last whole epoch."""
+    """The trained supernet; takes up a killed training at its last checkpoint."""
     import torch
 
+    from tinynas.supernet.accelerator import find_accelerator
     from tinynas.supernet.network import Supernet
     from tinynas.supernet.train import train_supernet
 
     ui.stage(3, "Train the supernet")
     torch.set_num_threads(config.threads or 1)
+    device = find_accelerator(config.accelerator)
     table = sampler.table
     supernet = Supernet(
         table.space,
@@ -212,6 +218,9 @@ def supernet_stage(
             data.train.labels,
             config.train,
             seed=stream(config, TRAIN),
+            device=device,
+            plan=run.file("3_plan.json"),
+            on_plan=ui.planned,
             checkpoint=run.file("3_supernet.pt"),
             sampler=fitting,
             progress=progress,
@@ -296,7 +305,7 @@ def deploy_stage(
             built = export(run, config, target, table, net, arch, data, ui)
             ui.stage(7, "Verify in the runtime")
             arena = measure(built)
-            why = misses(built, arena, target.budget)
+            why = misses(built, arena, target.budget, target.timer)
             if not why:
                 break
             ui.warn(f"rejected: {why}; taking the next candidate")
@@ -336,6 +345,8 @@ def specialise(
 
     ui.stage(5, "Specialise")
     images = statistics_images(config, data)
+    key = blake2b(json.dumps(arch.to_json()).encode(), digest_size=8).hexdigest()
+    checkpoint = run.file(f"5_training_{key}.pt")  # a candidate may be rejected: one file each
     top = largest(space, width=arch.width, resolution=arch.resolution)
     teaches = config.finetune.distillation > 0
     teacher = recalibrate(extract(supernet, top), images) if teaches else None
@@ -347,10 +358,13 @@ def specialise(
             config.finetune,
             seed=stream(config, FINETUNE),
             teacher=teacher,
+            device=supernet.logits.weight.device,
+            checkpoint=checkpoint,
             progress=progress,
-        )
+        ).cpu()
     content = {"arch": json.dumps(arch.to_json()), "model": net.state_dict()}
     run.write_with("5_subnet.pt", lambda path: torch.save(content, path))
+    checkpoint.unlink()
     return net
 
 

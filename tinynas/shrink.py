@@ -9,25 +9,22 @@ paper's rule is there beside it (`sampled`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from math import ceil
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from tinynas.budget import Budget, format_bytes
+from tinynas.budget import Budget
 from tinynas.cost.bins import Count
-from tinynas.cost.blocks import Memo, OpLatency
+from tinynas.cost.blocks import Memo
 from tinynas.cost.counting import NOTHING, count_fitting
 from tinynas.cost.fitting import fits, minimal_costs
-from tinynas.cost.kernels import Kernels
-from tinynas.cost.memory import head_by_op
-from tinynas.cost.planned import Plan
-from tinynas.cost.table import Costs, CostTable, compile_costs
+from tinynas.cost.table import Costs, CostTable
 from tinynas.errors import InfeasibleError
-from tinynas.space.arch import encode, largest, random_genes, smallest
-from tinynas.space.lower import lower
+from tinynas.infeasible import explain
+from tinynas.space.arch import encode, largest, random_genes
 from tinynas.space.spec import SearchSpace
+from tinynas.task import Task, compile_task
 
 Method = Literal["exact", "sampled"]
 SAMPLES = 1000
@@ -58,21 +55,6 @@ CSV_COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What every subnet of a run has in common: the data's shape and what executes the model.
-
-    `patch` allows spaces whose subnets begin on patches, where that lets better ones fit.
-    """
-
-    classes: int
-    channels: int
-    kernels: Kernels
-    latency: OpLatency
-    plan: Plan = "overlap"
-    patch: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """What is known of one (width multiplier, resolution), begun on patches x patches patches."""
 
@@ -90,38 +72,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shrunk:
-    """All spaces looked at, in order of width, then resolution, and the one chosen."""
+    """All spaces looked at, in order of width, then resolution, and the one chosen.
+
+    `in_time` is the fraction of the chosen space's subnets inside SRAM and flash that keep the
+    limits on latency and energy too; None where there are none.
+    """
 
     rows: tuple[Row, ...]
     chosen: Row
     table: CostTable
     method: Method
-
-
-def compile_task(
-    space: SearchSpace,
-    task: Task,
-    width: float,
-    resolution: int,
-    memo: Memo | None = None,
-    patches: int = 1,
-) -> CostTable:
-    """The cost table of one (width, resolution) for a task, begun on that many patches squared.
-
-    Tables that share a `memo`, a dict that starts empty, are compiled faster.
-    """
-    return compile_costs(
-        space,
-        width=width,
-        resolution=resolution,
-        classes=task.classes,
-        channels=task.channels,
-        kernels=task.kernels,
-        latency=task.latency,
-        plan=task.plan,
-        patches=patches,
-        memo=memo,
-    )
+    in_time: float | None = None
 
 
 def count_sampled(table: CostTable, budget: Budget, rng: np.random.Generator) -> Count:
@@ -199,7 +160,20 @@ def shrink(
             "subnets do fit; use --shrink exact, which finds them"
         )
     chosen = choose(rows)
-    return Shrunk(rows=tuple(rows), chosen=chosen, table=tables[rows.index(chosen)], method=method)
+    table = tables[rows.index(chosen)]
+    return Shrunk(
+        rows=tuple(rows),
+        chosen=chosen,
+        table=table,
+        method=method,
+        in_time=share_in_time(table, budget) if budget.timed else None,
+    )
+
+
+def share_in_time(table: CostTable, budget: Budget) -> float:
+    """Of the subnets inside SRAM and flash, the fraction inside latency and energy too."""
+    inside = count_fitting(table, replace(budget, latency_ms=None, energy_mj=None))
+    return min(count_fitting(table, budget).estimate / inside.estimate, 1.0)
 
 
 def _patched_tables(
@@ -275,94 +249,3 @@ def to_csv(shrunk: Shrunk) -> str:
         )
         lines.append(",".join(str(value) for value in values))
     return "\n".join(lines) + "\n"
-
-
-def _least(costs: Sequence[Costs], budget: Budget, column: str) -> float | None:
-    """The least of one cost among the subnets that keep all other limits; None if none does."""
-    free = {
-        "sram_bytes": Budget(
-            sram_bytes=2**62, flash_bytes=budget.flash_bytes, latency_ms=budget.latency_ms
-        ),
-        "flash_bytes": Budget(
-            sram_bytes=budget.sram_bytes, flash_bytes=2**62, latency_ms=budget.latency_ms
-        ),
-        "latency_ms": Budget(sram_bytes=budget.sram_bytes, flash_bytes=budget.flash_bytes),
-    }[column]
-    found = [getattr(c, column)[fits(c, free)] for c in costs]
-    values = np.concatenate(found)
-    return float(values.min()) if len(values) else None
-
-
-def _smaller_resolution(space: SearchSpace, budget: Budget, task: Task) -> int | None:
-    """The largest resolution below the space's smallest at which something fits."""
-    memo: Memo = {}
-    for resolution in range(space.resolutions[0] - 4, 7, -4):
-        for width in space.width_multipliers:
-            table = compile_task(space, task, width, resolution, memo)
-            if fits(minimal_costs(table), budget).any():
-                return resolution
-    return None
-
-
-def explain(
-    space: SearchSpace,
-    budget: Budget,
-    task: Task,
-    tables: Sequence[CostTable],
-    minimal: Sequence[Costs],
-) -> str:
-    """Why nothing fits: what the smallest subnet needs, where its peak is, what would help."""
-    at = min(range(len(tables)), key=lambda i: int(minimal[i].sram_bytes.min()))
-    table, costs = tables[at], minimal[at]
-    least = int(np.argmin(costs.sram_bytes))
-    arch = smallest(space, width=table.width, resolution=table.resolution)
-    graph = lower(space, arch, classes=task.classes, channels=task.channels)
-    heads = head_by_op(graph, task.kernels)
-    limits = f"SRAM {format_bytes(budget.sram_bytes)}, flash {format_bytes(budget.flash_bytes)}"
-    needs = (
-        f"{format_bytes(int(costs.sram_bytes[least]))} of SRAM "
-        f"({int(costs.tail_bytes[least]):,} of them the runtime's own records; the activations "
-        f"peak at operator {graph.ops[heads.index(max(heads))].name}) and "
-        f"{format_bytes(int(costs.flash_bytes[least]))} of flash"
-    )
-    if budget.latency_ms is not None:
-        limits += f", latency {budget.latency_ms:g} ms"
-        needs += f", and takes an estimated {float(costs.latency_ms[least]):.3g} ms"
-    changes = _changes(space, budget, task, minimal)
-    together = f"--sram {int(costs.sram_bytes[least])} --flash {int(costs.flash_bytes[least])}"
-    if budget.latency_ms is not None:
-        together += f" --latency {_round_up(float(costs.latency_ms[least]))}"
-    help_ = " or ".join(changes) if changes else f"no single change, but {together} together"
-    return (
-        f"no subnet of {space.name} fits {limits}: the smallest (width {table.width:g}, "
-        f"resolution {table.resolution}) needs {needs}; what would make it possible: {help_}"
-    )
-
-
-def _round_up(latency_ms: float) -> str:
-    """A latency as people type it, never below the value."""
-    return f"{ceil(latency_ms * 100) / 100:.2f}ms"
-
-
-def _changes(
-    space: SearchSpace, budget: Budget, task: Task, minimal: Sequence[Costs]
-) -> list[str]:
-    """Every single change that makes the budget possible, as a person would type it."""
-    changes = []
-    sram = _least(minimal, budget, "sram_bytes")
-    if sram is not None:
-        changes.append(f"--sram {int(sram)}")
-    flash = _least(minimal, budget, "flash_bytes")
-    if flash is not None:
-        changes.append(f"--flash {int(flash)}")
-    if budget.latency_ms is not None:
-        latency = _least(minimal, budget, "latency_ms")
-        if latency is not None:
-            changes.append(f"--latency {_round_up(latency)}")
-    resolution = _smaller_resolution(space, budget, task)
-    if resolution is not None:
-        changes.append(
-            f"a space with a resolution of {resolution} pixels "
-            f"(the smallest of {space.name} is {space.resolutions[0]})"
-        )
-    return changes

@@ -29,7 +29,7 @@ import numpy as np
 from tinynas.cost.device import find_device
 from tinynas.cost.flash import file_bytes
 from tinynas.cost.kernels import kernels_of
-from tinynas.cost.latency import graph_latency_ms, op_latency_us
+from tinynas.cost.latency import find_timer
 from tinynas.cost.memory import predict_arena
 from tinynas.cost.table import Costs, CostTable, compile_costs
 from tinynas.graph import total_macs
@@ -38,7 +38,7 @@ from tinynas.space.lower import has_skip, lower
 from tinynas.space.spec import SearchSpace, find_space
 
 CHIP, RUNTIME, CLASSES = find_device("stm32f746"), "tflm-cmsis-nn", 1000
-KERNELS = kernels_of(RUNTIME, CHIP.core)
+KERNELS, TIMER = kernels_of(RUNTIME, CHIP.core), find_timer(CHIP, RUNTIME)
 
 
 def seconds(work: Callable[[], object], repeats: int) -> float:
@@ -59,7 +59,8 @@ def compile_table(space: SearchSpace, width: float, resolution: int) -> CostTabl
         classes=CLASSES,
         channels=3,
         kernels=KERNELS,
-        latency=lambda graph, op: op_latency_us(graph, op, CHIP, RUNTIME),
+        latency=TIMER.op_us,
+        inference_us=TIMER.inference_us,
     )
 
 
@@ -73,7 +74,7 @@ def costs_of_graph(space: SearchSpace, arch: Arch) -> tuple[float, ...]:
         arena.sram_bytes,
         arena.head_bytes,
         arena.tail_bytes,
-        graph_latency_ms(graph, CHIP, RUNTIME),
+        TIMER.graph(graph).ms,
     )
 
 

@@ -38,7 +38,7 @@ from tinynas.space.spec import find_space
 HERE = Path(__file__).parent
 KERNELS: Kernels = "cmsis-nn-dsp"
 RESOLUTIONS = (96, 128, 160, 192, 224)
-SUBNETS = 60
+SUBNETS = 300
 COLOURS = ("#0072b2", "#d55e00")
 
 

@@ -1,6 +1,6 @@
 """Write enlarged copies of the first images of every class, as a data set for `--data`.
 
-    python enlarge.py SOURCE TARGET --pixels 96 --train 300 --test 100
+    python enlarge.py SOURCE TARGET --pixels 96 --train 300 --test 100 [--grey]
 
 SOURCE and TARGET are laid out as train/<class>/*.jpg and test/<class>/*.jpg.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 
-def enlarge(source: Path, target: Path, pixels: int, counts: dict[str, int]) -> int:
+def enlarge(source: Path, target: Path, pixels: int, counts: dict[str, int], *, grey: bool) -> int:
     """Copy so many images of every class of each split; the number copied comes back."""
     copied = 0
     for split, count in counts.items():
@@ -23,6 +23,7 @@ def enlarge(source: Path, target: Path, pixels: int, counts: dict[str, int]) -> 
             for path in sorted(folder.iterdir())[:count]:
                 image = Image.open(path).convert("RGB")
                 large = image.resize((pixels, pixels), Image.Resampling.BICUBIC)
+                large = large.convert("L") if grey else large
                 large.save(into / path.name, quality=92)
                 copied += 1
     return copied
@@ -35,9 +36,11 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=96)
     parser.add_argument("--train", type=int, default=300, help="images per class")
     parser.add_argument("--test", type=int, default=100, help="images per class")
+    parser.add_argument("--grey", action="store_true", help="one channel")
     options = parser.parse_args()
     counts = {"train": options.train, "test": options.test}
-    print(enlarge(options.source, options.target, options.pixels, counts), "images")
+    copied = enlarge(options.source, options.target, options.pixels, counts, grey=options.grey)
+    print(copied, "images")
 
 
 if __name__ == "__main__":

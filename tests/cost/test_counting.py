@@ -13,7 +13,7 @@ from tinynas.cost.bins import Count, count_in_bins
 from tinynas.cost.counting import NOTHING, count_fitting
 from tinynas.cost.device import find_device
 from tinynas.cost.fitting import fits, minimal_costs
-from tinynas.cost.latency import op_latency_us
+from tinynas.cost.latency import find_timer
 from tinynas.cost.table import compile_costs
 from tinynas.space.arch import random_genes
 from tinynas.space.spec import find_space
@@ -134,7 +134,7 @@ def test_a_budget_without_bounds_holds_every_subnet_exactly() -> None:
 def test_brackets_of_the_shipped_spaces_hold_the_share_seen_in_samples(
     name: str, width: float, resolution: int, shares: tuple[float, float, float | None]
 ) -> None:
-    space, chip = find_space(name), find_device("stm32f746")
+    space, timer = find_space(name), find_timer(find_device("stm32f746"), "tflm-cmsis-nn")
     table = compile_costs(
         space,
         width=width,
@@ -142,7 +142,7 @@ def test_brackets_of_the_shipped_spaces_hold_the_share_seen_in_samples(
         classes=10,
         channels=3,
         kernels="cmsis-nn-dsp",
-        latency=lambda graph, op: op_latency_us(graph, op, chip, "tflm-cmsis-nn"),
+        latency=timer.op_us,
     )
     costs = table.evaluate(random_genes(space, 40_000, np.random.default_rng(0)))
     sram, flash, latency = shares

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from tinynas.cost.device import DEFAULT_DEVICE, Device, find_device, read_device, shipped_devices
+from tinynas.cost.latency import find_timer
 from tinynas.errors import UsageError
 from tinynas.paths import data_dir
 
@@ -20,13 +22,24 @@ FOLDER = data_dir("latency_models")
 FILES = sorted(FOLDER.glob("*.yaml"))
 NAMES = [
     "esp32s3",
+    "nrf52832",
     "nrf52840",
+    "psoc62",
     "rp2040",
+    "rx65n",
     "stm32f412",
+    "stm32f446",
     "stm32f746",
     "stm32f765",
+    "stm32f769",
     "stm32h743",
+    "stm32h747",
+    "stm32h7a3",
     "stm32l4r5",
+    "stm32l4r9",
+    "stm32l552",
+    "stm32u575",
+    "stm32u585",
 ]
 
 
@@ -72,11 +85,10 @@ def test_latency_models_hold_no_code() -> None:
 
 
 @pytest.mark.parametrize("device", shipped_devices().values(), ids=lambda device: device.name)
-def test_shipped_latency_models_are_estimates_for_the_plain_runtime_at_least(
-    device: Device,
-) -> None:
+def test_every_runtime_of_a_shipped_device_has_a_latency(device: Device) -> None:
     assert "tflm" in device.runtimes
-    assert {r.latency.provenance for r in device.runtimes.values()} == {"estimated"}
+    for runtime in device.runtimes:
+        assert find_timer(device, runtime).known.model.cycles
 
 
 @pytest.mark.parametrize(
@@ -141,9 +153,9 @@ def test_an_unknown_runtime_is_answered_with_the_known_ones() -> None:
 
 def test_a_near_miss_is_suggested() -> None:
     with pytest.raises(UsageError) as error:
-        find_device("stm32h734")
+        find_device("nrf52833")
     assert str(error.value) == (
-        f"unknown MCU 'stm32h734'; known: {', '.join(NAMES)}; did you mean 'stm32h743'?"
+        f"unknown MCU 'nrf52833'; known: {', '.join(NAMES)}; did you mean 'nrf52832'?"
     )
 
 
@@ -198,21 +210,19 @@ def test_a_devices_folder_that_is_none_is_refused(tmp_path: Path) -> None:
             "got 1048576",
         ),
         (
-            "runtimes.tflm.latency.cycles.add.per_output",
-            -1.0,
-            "runtimes.tflm.latency.cycles.add.per_output: Input should be greater than or equal "
-            "to 0, got -1.0",
+            "active_power_mw",
+            {"value": 40.0, "low": 41.0, "source": "a meter"},
+            "active_power_mw: value must lie from low (41) to high (40), got 40",
         ),
         (
-            "runtimes.tflm.latency.cycles.add.per_output",
-            float("nan"),
-            "runtimes.tflm.latency.cycles.add.per_output: Input should be",
+            "active_power_mw",
+            {"value": float("nan"), "source": "a meter"},
+            "active_power_mw.value: Input should be",
         ),
         (
-            "runtimes.tflm.latency.error",
-            {"count": 0, "mean_percent": 1.0, "max_percent": 2.0, "checked_on": "nothing"},
-            "runtimes.tflm.latency.error: mean_percent and max_percent must be given where count "
-            "is above 0, and only there",
+            "runtimes.tflm.latency",
+            {"provenance": "estimated"},
+            "runtimes.tflm.latency: Extra inputs are not permitted",
         ),
         ("name", "stm32f7", "name: must be the file's, 'stm32f746', got 'stm32f7'"),
     ],
@@ -260,3 +270,10 @@ def test_importing_devices_and_budgets_loads_no_heavy_package() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_chip_of_the_readme_is_one() -> None:
+    text = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(name: my_board\n.*?)```", text, flags=re.DOTALL)
+    device = Device.model_validate(yaml.safe_load(block))
+    assert find_timer(device, device.default_runtime).known.borrowed

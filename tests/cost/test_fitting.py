@@ -22,7 +22,7 @@ from tinynas.cost.fitting import (
     tail_line,
 )
 from tinynas.cost.kernels import Kernels
-from tinynas.cost.latency import op_latency_us
+from tinynas.cost.latency import find_timer
 from tinynas.cost.repair import variants
 from tinynas.cost.table import compile_costs, costs_of
 from tinynas.space.arch import Arch, decode, encode, gene_keys, random_genes
@@ -184,7 +184,7 @@ def test_a_latency_limit_far_below_all_subnets_is_no_error(enumerated: Enumerate
 
 @pytest.mark.parametrize(("name", "timed"), [("mcunet", True), ("mcunet-small", False)])
 def test_samples_of_the_shipped_spaces_fit_and_follow_the_seed(name: str, timed: bool) -> None:
-    space, chip = find_space(name), find_device("stm32f746")
+    space, timer = find_space(name), find_timer(find_device("stm32f746"), "tflm-cmsis-nn")
     table = compile_costs(
         space,
         width=0.5,
@@ -192,7 +192,7 @@ def test_samples_of_the_shipped_spaces_fit_and_follow_the_seed(name: str, timed:
         classes=10,
         channels=3,
         kernels="cmsis-nn-dsp",
-        latency=lambda graph, op: op_latency_us(graph, op, chip, "tflm-cmsis-nn"),
+        latency=timer.op_us,
     )
     every = table.evaluate(random_genes(space, 2000, np.random.default_rng(0)))
     budget = Budget(
@@ -271,7 +271,7 @@ def test_few_of_1e20_subnets_are_all_found(
     limits: tuple[float, float, float], most: float
 ) -> None:
     """Limits little above the least of each cost of mcunet: parts of the way to the median."""
-    space, chip = find_space("mcunet"), find_device("stm32f746")
+    space, timer = find_space("mcunet"), find_timer(find_device("stm32f746"), "tflm-cmsis-nn")
     table = compile_costs(
         space,
         width=0.5,
@@ -279,7 +279,7 @@ def test_few_of_1e20_subnets_are_all_found(
         classes=10,
         channels=3,
         kernels="cmsis-nn-dsp",
-        latency=lambda graph, op: op_latency_us(graph, op, chip, "tflm-cmsis-nn"),
+        latency=timer.op_us,
         plan="overlap",
     )
     every, least = (

@@ -1,7 +1,10 @@
+from typing import get_args
+
 import numpy as np
 
 from tinynas.cost.flash import (
     CODE_BYTES,
+    NOTE_BYTES,
     WEIGHTED,
     file_bytes,
     fixed_file_bytes,
@@ -10,7 +13,9 @@ from tinynas.cost.flash import (
     string_bytes,
     zero_points_step,
 )
+from tinynas.cost.overlap import SafeKernels
 from tinynas.cost.patch import patch
+from tinynas.cost.plan_metadata import note_text
 from tinynas.graph import Graph
 from tinynas.space.arch import decode, random_genes
 from tinynas.space.lower import GraphBuilder, lower
@@ -78,6 +83,15 @@ def test_the_bytes_of_an_operator_do_not_depend_on_where_it_stands() -> None:
             shapes = tuple(graph.tensors[t].shape for t in (*op.inputs, *op.outputs))
             key = (op.kind, op.stride, len(op.name), shapes)
             assert seen.setdefault(key, op_file_bytes(graph, op)) == op_file_bytes(graph, op)
+
+
+def test_every_note_on_a_plan_has_room() -> None:
+    longest = max(len(note_text(safe, 2**32 - 1)) for safe in get_args(SafeKernels))
+    assert longest <= NOTE_BYTES
+
+
+def test_the_plan_behind_the_note_is_as_aligned_as_the_note() -> None:
+    assert (4 + NOTE_BYTES) % 16 == 0
 
 
 def test_the_resolution_costs_nothing() -> None:

@@ -38,6 +38,11 @@ def test_a_plan_in_which_nothing_is_shared_is_safe_with_any_kernels() -> None:
     assert safety_warning(safety, "cmsis-nn-mve", "tflm-cmsis-nn") is None
 
 
+def test_a_note_names_the_kernels_that_a_plan_was_made_for_only_where_tensors_overlap() -> None:
+    assert plan_safety(GRAPH, APART).to_note("cmsis-nn") == "any"
+    assert plan_safety(GRAPH, {**APART, 3: 0}).to_note("cmsis-nn") == "cmsis-nn"
+
+
 def test_tensors_without_an_offset_share_nothing() -> None:
     assert plan_safety(GRAPH, {1: 0}).safe_for == ("any",)
 

@@ -11,7 +11,7 @@ from tinynas.cost.blocks import Memo
 from tinynas.cost.device import find_device
 from tinynas.cost.flash import file_bytes
 from tinynas.cost.kernels import Kernels
-from tinynas.cost.latency import op_latency_us
+from tinynas.cost.latency import find_timer
 from tinynas.cost.memory import predict_arena
 from tinynas.cost.table import CHUNK, Costs, CostTable, compile_costs
 from tinynas.graph import Graph, Op, op_macs, total_macs
@@ -29,12 +29,12 @@ from tinynas.space.lower import lower
 from tinynas.space.spec import KERNELS, SearchSpace, Stage, Stem, find_space
 
 LIBRARIES: tuple[Kernels, ...] = ("reference", "cmsis-nn-dsp", "cmsis-nn-c")
-CHIP = find_device("stm32f746")
+TIMER = find_timer(find_device("stm32f746"), "tflm-cmsis-nn")
 
 
 def latency_us(graph: Graph, op: Op) -> float:
-    """Of a chip whose rates differ between kinds and leave padding out."""
-    return op_latency_us(graph, op, CHIP, "tflm-cmsis-nn")
+    """Of a chip whose costs differ between kinds and leave padding out."""
+    return TIMER.op_us(graph, op)
 
 
 def choices(values: list[int]) -> st.SearchStrategy[tuple[int, ...]]:

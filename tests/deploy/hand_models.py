@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import flatbuffers
@@ -18,7 +19,9 @@ TYPES = {
     "int32": tflite.TensorType.INT32,
     "float32": tflite.TensorType.FLOAT32,
     "int4": tflite.TensorType.INT4,
+    "bool": tflite.TensorType.BOOL,
     "string": tflite.TensorType.STRING,
+    "resource": tflite.TensorType.RESOURCE,
 }
 
 
@@ -44,6 +47,16 @@ class HandOp:
     outputs: tuple[int, ...]
     custom: str | None = None
     options: Callable[[Any], tuple[int, int]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandSubgraph:
+    """Tensors and operators with numbers of their own, and which tensors go in and out."""
+
+    tensors: Sequence[HandTensor]
+    ops: Sequence[HandOp]
+    inputs: Sequence[int]
+    outputs: Sequence[int]
 
 
 def conv_options(stride: int = 1, dilation: int = 1) -> Callable[[Any], tuple[int, int]]:
@@ -156,6 +169,43 @@ def _operator(builder: Any, number: int, op: HandOp) -> int:
     return int(tflite.OperatorEnd(builder))
 
 
+def _subgraph(builder: Any, part: HandSubgraph, first_code: int, first_buffer: int) -> int:
+    """A subgraph whose operators and constants have consecutive codes and buffers."""
+    constants = [number for number, t in enumerate(part.tensors) if t.data is not None]
+    place = {number: buffer for buffer, number in enumerate(constants, first_buffer)}
+    lists = [
+        _offsets(
+            builder,
+            tflite.SubGraphStartTensorsVector,
+            [_tensor(builder, n, t, place.get(n, 0)) for n, t in enumerate(part.tensors)],
+        ),
+        _offsets(
+            builder,
+            tflite.SubGraphStartOperatorsVector,
+            [_operator(builder, n, op) for n, op in enumerate(part.ops, first_code)],
+        ),
+        _numbers(builder, part.inputs, "<i4"),
+        _numbers(builder, part.outputs, "<i4"),
+    ]
+    tflite.SubGraphStart(builder)
+    tflite.SubGraphAddTensors(builder, lists[0])
+    tflite.SubGraphAddOperators(builder, lists[1])
+    tflite.SubGraphAddInputs(builder, lists[2])
+    tflite.SubGraphAddOutputs(builder, lists[3])
+    return int(tflite.SubGraphEnd(builder))
+
+
+def _metadata(builder: Any, names: Iterable[str], first_buffer: int) -> list[int]:
+    entries = []
+    for number, called in enumerate(names, first_buffer):
+        name = builder.CreateString(called)
+        tflite.MetadataStart(builder)
+        tflite.MetadataAddName(builder, name)
+        tflite.MetadataAddBuffer(builder, number)
+        entries.append(int(tflite.MetadataEnd(builder)))
+    return entries
+
+
 def hand_model(
     tensors: Sequence[HandTensor],
     ops: Sequence[HandOp],
@@ -164,54 +214,40 @@ def hand_model(
     outputs: Sequence[int],
     plan: Sequence[int] | None = None,
     subgraphs: int = 1,
+    more: Sequence[HandSubgraph] = (),
     metadata: Mapping[str, Array] | None = None,
 ) -> bytes:
     """The .tflite file; `plan` is the content of TFLM's memory plan, header included.
 
-    It is one of the metadata, of which there may be more.
+    It is one of the metadata, of which there may be more. The file has its subgraph as many times
+    as `subgraphs` says, and then those in `more`.
     """
     builder = flatbuffers.Builder(1024)
     noted = dict(metadata or {})
     if plan is not None:
         noted["OfflineMemoryAllocation"] = np.asarray(plan, "<i4")
-    constants = [number for number, tensor in enumerate(tensors) if tensor.data is not None]
-    place = {number: 1 + index for index, number in enumerate(constants)}
-    stored = [None, *(tensors[number].data for number in constants), *noted.values()]
+    parts = [HandSubgraph(tensors=tensors, ops=ops, inputs=inputs, outputs=outputs), *more]
+    constants = [[t.data for t in part.tensors if t.data is not None] for part in parts]
+    stored = [None, *chain(*constants), *noted.values()]
     buffers = [_buffer(builder, data) for data in stored]
-    parts = [
-        _offsets(
-            builder,
-            tflite.SubGraphStartTensorsVector,
-            [_tensor(builder, n, t, place.get(n, 0)) for n, t in enumerate(tensors)],
-        ),
-        _offsets(
-            builder,
-            tflite.SubGraphStartOperatorsVector,
-            [_operator(builder, n, op) for n, op in enumerate(ops)],
-        ),
-        _numbers(builder, inputs, "<i4"),
-        _numbers(builder, outputs, "<i4"),
-    ]
-    tflite.SubGraphStart(builder)
-    tflite.SubGraphAddTensors(builder, parts[0])
-    tflite.SubGraphAddOperators(builder, parts[1])
-    tflite.SubGraphAddInputs(builder, parts[2])
-    tflite.SubGraphAddOutputs(builder, parts[3])
-    subgraph = tflite.SubGraphEnd(builder)
-    entries = []
-    for number, called in enumerate(noted, len(stored) - len(noted)):
-        name = builder.CreateString(called)
-        tflite.MetadataStart(builder)
-        tflite.MetadataAddName(builder, name)
-        tflite.MetadataAddBuffer(builder, number)
-        entries.append(tflite.MetadataEnd(builder))
+    codes = [op for part in parts for op in part.ops]
+    places = []
+    code, buffer = 0, 1
+    for part, of_part in zip(parts, constants, strict=True):
+        places.append(_subgraph(builder, part, code, buffer))
+        code, buffer = code + len(part.ops), buffer + len(of_part)
+    entries = _metadata(builder, noted, len(stored) - len(noted))
     lists = [
         _offsets(
             builder,
             tflite.ModelStartOperatorCodesVector,
-            [_code(builder, op) for op in ops],
+            [_code(builder, op) for op in codes],
         ),
-        _offsets(builder, tflite.ModelStartSubgraphsVector, [subgraph] * subgraphs),
+        _offsets(
+            builder,
+            tflite.ModelStartSubgraphsVector,
+            [*places[:1] * subgraphs, *places[1:]],
+        ),
         _offsets(builder, tflite.ModelStartBuffersVector, buffers),
         _offsets(builder, tflite.ModelStartMetadataVector, entries),
     ]

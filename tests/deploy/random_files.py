@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,21 +112,84 @@ def _slice(drawing: _Drawing) -> None:
     drawing.result("STRIDED_SLICE", (image, *constants), size, options("StridedSliceOptions"))
 
 
-DRAWN: tuple[Callable[[_Drawing], None], ...] = (
+Drawer = Callable[[_Drawing], None]
+DRAWN: tuple[Drawer, ...] = (
     *(_conv, _conv, _depthwise, _depthwise, _pair, _activation, _pad, _slice),
 )
+
+
+def _draw(drawing: _Drawing, most_inputs: int, kinds: Sequence[Drawer]) -> list[int]:
+    """Inputs, which are returned, and 2 to 9 operators of these kinds."""
+    rng = drawing.rng
+    inputs = [
+        drawing.add(HandTensor(shape=(1, *(int(n) for n in rng.integers(4, 13, 2)), 4)))
+        for _ in range(int(rng.integers(1, most_inputs + 1)))
+    ]
+    drawing.images += inputs
+    for _ in range(int(rng.integers(2, 10))):
+        kinds[int(rng.integers(len(kinds)))](drawing)
+    return inputs
+
+
+def _unread(drawing: _Drawing) -> list[int]:
+    """What operators write and none reads."""
+    read = {t for op in drawing.ops for t in op.inputs}
+    return [op.outputs[0] for op in drawing.ops if op.outputs[0] not in read]
 
 
 def random_file(rng: np.random.Generator) -> bytes:
     """A .tflite file of 2 to 9 operators, with one or two inputs and several outputs."""
     drawing = _Drawing(rng)
-    inputs = [
-        drawing.add(HandTensor(shape=(1, *(int(n) for n in rng.integers(4, 13, 2)), 4)))
-        for _ in range(int(rng.integers(1, 3)))
-    ]
-    drawing.images += inputs
-    for _ in range(int(rng.integers(2, 10))):
-        DRAWN[int(rng.integers(len(DRAWN)))](drawing)
-    read = {t for op in drawing.ops for t in op.inputs}
-    outputs = [op.outputs[0] for op in drawing.ops if op.outputs[0] not in read]
-    return hand_model(drawing.tensors, drawing.ops, inputs=inputs, outputs=outputs)
+    inputs = _draw(drawing, 2, DRAWN)
+    return hand_model(drawing.tensors, drawing.ops, inputs=inputs, outputs=_unread(drawing))
+
+
+def _state(drawing: _Drawing) -> None:
+    """A variable that an operator adds to, or that is read before or after it is written."""
+    image, way = drawing.pick(), int(drawing.rng.integers(3))
+    state = drawing.add(HandTensor(shape=drawing.shape(image), variable=True))
+    if way == 0:
+        kept = HandOp(
+            kind="ADD", inputs=(image, state), outputs=(state,), options=options("AddOptions")
+        )
+    else:
+        kept = HandOp(kind="RELU", inputs=(image,), outputs=(state,))
+    if way == 1:
+        drawing.result("ADD", (image, state), drawing.shape(image), options("AddOptions"))
+    drawing.ops.append(kept)
+    if way != 1:
+        drawing.images.append(state)
+
+
+def _another_order(drawing: _Drawing) -> list[HandOp]:
+    """The operators in a random order in which each runs when its inputs are there."""
+    writers = {t: step for step, op in enumerate(drawing.ops) for t in op.outputs}
+    order: list[int] = []
+    while len(order) < len(drawing.ops):
+        ready = [
+            step
+            for step, op in enumerate(drawing.ops)
+            if step not in order and {writers[t] for t in op.inputs if t in writers} <= {*order}
+        ]
+        order.append(int(drawing.rng.choice(ready)))
+    return [drawing.ops[step] for step in order]
+
+
+def odd_file(rng: np.random.Generator, *, variables: bool) -> bytes:
+    """A .tflite file with up to three inputs in any order and outputs of all sorts.
+
+    Some outputs are read again and some are inputs too. Either some tensors are variables, or the
+    operators come in another order than that in which they were drawn.
+    """
+    drawing = _Drawing(rng)
+    kinds = (*DRAWN, *(_state,) * 3) if variables else DRAWN
+    inputs = _draw(drawing, 3, kinds)
+    ops = drawing.ops if variables else _another_order(drawing)
+    more = [t for t in (*inputs, *drawing.images[len(inputs) :]) if rng.random() < 0.15]
+    outputs = list(dict.fromkeys([*_unread(drawing), *more])) or [drawing.images[-1]]
+    return hand_model(
+        drawing.tensors,
+        ops,
+        inputs=rng.permutation(inputs).tolist(),
+        outputs=rng.permutation(outputs).tolist(),
+    )

@@ -18,7 +18,6 @@ from hand_models import (
 from random_models import random_constants, small_graph
 
 from tinynas.budget import Budget
-from tinynas.console import check_lines
 from tinynas.cost.kernels import Kernels
 from tinynas.cost.model_file import LARGEST_FILE_BYTES
 from tinynas.deploy.build import predict
@@ -28,6 +27,7 @@ from tinynas.deploy.tflite_writer import write_tflite
 from tinynas.deploy.verify import measure_arena, runtime_available, smallest_arena_bytes
 from tinynas.errors import ModelFileError, TinynasError
 from tinynas.graph import Graph
+from tinynas.report.result_text import check_lines
 
 needs_tflm = pytest.mark.skipif(not runtime_available(), reason="tflite_micro is not installed")
 

@@ -10,10 +10,11 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from flow_models import FLOW, REFUSED, lone_if
 from graph_models import graph_model
 from hand_models import HandOp, HandTensor, add_options, hand_model
 from kind_models import kind_model, options
-from random_files import random_file
+from random_files import odd_file, random_file
 from random_models import random_model, small_graph
 
 from tinynas.cost.layer_list import read_layer_list
@@ -100,6 +101,36 @@ def test_files_of_random_operators_give_the_same(tmp_path: Path, seed: int) -> N
     result = planned(tmp_path, content, made_for)
     for comparison in result.comparisons:
         assert comparison.planned.head_bytes <= comparison.greedy.head_bytes
+
+
+def assert_planned_right(folder: Path, content: bytes, seed: int) -> PlannedFile:
+    """The file under its plan, which gives what it gave without, for inputs of our own."""
+    result = planned(folder, content, get_args(SafeKernels)[seed % 4])
+    graph = read_tflite(content).graph
+    inputs = random_inputs(graph, 3, np.random.default_rng(seed))
+    before, after = execute([content, result.content], inputs, len(graph.outputs))
+    for turns in zip(before.outputs, after.outputs, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(*turns, strict=True))
+    return result
+
+
+@needs_tflm
+@pytest.mark.parametrize("variables", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_odd_files_of_others_are_planned_right(tmp_path: Path, seed: int, variables: bool) -> None:
+    content = odd_file(np.random.default_rng(seed), variables=variables)
+    assert_planned_right(tmp_path, content, seed)
+
+
+@needs_tflm
+@pytest.mark.slow
+@pytest.mark.parametrize("variables", [False, True])
+def test_200_odd_files_of_others_are_planned_right(tmp_path: Path, variables: bool) -> None:
+    shared = 0
+    for seed in range(2000, 2200):
+        content = odd_file(np.random.default_rng(seed), variables=variables)
+        shared += bool(assert_planned_right(tmp_path, content, seed).planned.safety.pairs)
+    assert shared > 40
 
 
 @needs_tflm
@@ -246,8 +277,19 @@ def test_without_the_runtime_nothing_is_planned(
         planned(tmp_path, published("mlperf_ic_resnet8"))
 
 
-def _control_flow() -> bytes:
-    return hand_model([PIXELS] * 2, [add(0, 0, 1)], inputs=[0], outputs=[1], subgraphs=2)
+@needs_tflm
+@pytest.mark.parametrize("kind", FLOW)
+def test_what_tflm_runs_but_no_plan_is_made_for(tmp_path: Path, kind: str) -> None:
+    model = FLOW[kind]()
+    (run,) = execute([model.content], model.inputs, 1)
+    assert [int(turn[0].flat[0]) for turn in run.outputs] == model.answers
+    with pytest.raises(ModelFileError, match=f"model.tflite: .*{REFUSED[kind]}"):
+        planned(tmp_path, model.content)
+
+
+def _backwards() -> bytes:
+    ops = [add(1, 1, 2), add(0, 0, 1)]
+    return hand_model([PIXELS] * 3, ops, inputs=[0], outputs=[2])
 
 
 def _unknown() -> bytes:
@@ -258,7 +300,8 @@ def _unknown() -> bytes:
 @pytest.mark.parametrize(
     ("build", "reason"),
     [
-        (_control_flow, "2 subgraphs; only models of one subgraph, without control flow"),
+        (lone_if, "cannot be planned: no rule covers operator kind IF"),
+        (_backwards, "operator ADD 0 reads tensor 1 before ADD 1 writes it"),
         (_unknown, "cannot be planned: no rule covers operator kind ELU"),
         (lambda: b"{}", "this is not a .tflite file"),
         (lambda: kind_model("ADD")[:300], "damaged or cut off"),

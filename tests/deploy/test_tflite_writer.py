@@ -6,8 +6,9 @@ import pytest
 import tflite
 from random_models import random_constants, random_graph, small_graph
 
-from tinynas.cost.flash import file_bytes
+from tinynas.cost.flash import NOTE_BYTES, file_bytes
 from tinynas.cost.patch import patch, splits
+from tinynas.cost.plan_metadata import NOTE_NAME, note_text
 from tinynas.cost.tflite_reader import read_tflite
 from tinynas.deploy.integer import MOVES
 from tinynas.deploy.plan import plan_memory
@@ -37,12 +38,13 @@ def test_the_file_is_as_long_as_was_known_before_for_120_random_subnets() -> Non
         assert len(write_tflite(random_constants(graph, rng))) == file_bytes(graph)
 
 
-def test_a_plan_and_a_description_do_not_change_the_size() -> None:
+def test_a_plan_a_note_and_a_description_do_not_change_the_size() -> None:
     rng = np.random.default_rng(2)
     model = random_constants(small_graph(rng), rng)
     plan = plan_memory(model.graph).offsets
-    planned = write_tflite(model, plan=plan, description="another description")
-    assert len(planned) == len(write_tflite(model))
+    for note in ("", "short", "x" * NOTE_BYTES):
+        planned = write_tflite(model, plan=plan, note=note, description="another description")
+        assert len(planned) == len(write_tflite(model))
 
 
 def test_tensors_read_back_as_they_are_in_the_graph() -> None:
@@ -176,8 +178,8 @@ def test_patches_share_the_buffers_of_their_constants() -> None:
     constants = [t for t, tensor in enumerate(model.graph.tensors) if tensor.constant]
     tensors = _vector(read.Subgraphs(0), "Tensors")
     buffers = [tensors[t].Buffer() for t in constants]
-    assert sorted(buffers) == list(range(2, 2 + len(constants)))
-    assert read.BuffersLength() == 2 + len(constants)
+    assert sorted(buffers) == list(range(3, 3 + len(constants)))
+    assert read.BuffersLength() == 3 + len(constants)
 
 
 def test_operators_that_do_not_say_what_they_do_are_refused() -> None:
@@ -242,6 +244,21 @@ def test_the_memory_plan_reads_back_with_minus_one_for_constants() -> None:
     assert words == [1, 0, len(tensors), *(plan.get(t, -1) for t in tensors)]
 
 
+@pytest.mark.parametrize("note", [note_text("cmsis-nn", 32_768), "x" * NOTE_BYTES])
+def test_the_note_on_the_plan_reads_back(note: str) -> None:
+    rng = np.random.default_rng(7)
+    read = _read(write_tflite(random_constants(small_graph(rng), rng), note=note))
+    assert read.MetadataLength() == 2
+    metadata = read.Metadata(1)
+    assert metadata.Name().decode() == NOTE_NAME
+    assert read.Buffers(metadata.Buffer()).DataAsNumpy().tobytes() == note.encode()
+
+
+def test_a_file_without_a_note_says_nothing_of_its_plan() -> None:
+    rng = np.random.default_rng(7)
+    assert read_tflite(write_tflite(random_constants(small_graph(rng), rng))).plan_safe_for is None
+
+
 def test_a_fused_relu_is_written() -> None:
     rng = np.random.default_rng(8)
     graph = small_graph(rng)
@@ -263,10 +280,13 @@ def test_an_unknown_kind_of_operator_is_refused() -> None:
         write_tflite(replace(model, graph=replace(model.graph, ops=ops)))
 
 
-def test_a_long_description_is_refused() -> None:
+def test_a_long_description_or_note_is_refused() -> None:
     rng = np.random.default_rng(10)
-    with pytest.raises(ValueError, match="at most 43 bytes"):
-        write_tflite(random_constants(small_graph(rng), rng), description="x" * 44)
+    model = random_constants(small_graph(rng), rng)
+    with pytest.raises(ValueError, match="a description has at most 43 bytes"):
+        write_tflite(model, description="x" * 44)
+    with pytest.raises(ValueError, match="a note has at most 92 bytes"):
+        write_tflite(model, note="x" * 93)
 
 
 def test_an_activation_that_does_not_begin_at_the_lowest_value_is_refused() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tinynas.config import config_from
+from tinynas.cost.latency import Timer
 from tinynas.cost.tflite_reader import ModelFile
 from tinynas.graph import Graph, Op, Tensor
 from tinynas.report.profile import Profile, profile_model
@@ -55,6 +57,15 @@ TINY = Graph(name="tiny", tensors=TENSORS, ops=OPS, inputs=(0,), outputs=(5,))
 def target_of(mcu: str = "stm32l4r5", runtime: str = "tflm") -> Target:
     """A chip; reference kernels have no scratch buffers for the operators here."""
     return resolve_target(config_from(None, {"target": {"mcu": mcu, "runtime": runtime}}))
+
+
+def target_without(group: str, mcu: str = "stm32l4r5") -> Target:
+    """A chip for which nothing is known of a group of operators."""
+    target = target_of(mcu)
+    known = target.timer.known
+    cycles = {name: costs for name, costs in known.model.cycles.items() if name != group}
+    less = replace(known, model=known.model.model_copy(update={"cycles": cycles}))
+    return replace(target, timer=Timer(less, target.timer.clock_hz))
 
 
 def profile_of(

@@ -9,10 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from profile_models import OPS, TENSORS, TINY, profile_of, target_of
+from profile_models import OPS, TENSORS, TINY, profile_of, target_of, target_without
 
 from tinynas.cost.kernels import scratch_sizes
-from tinynas.cost.latency import RATES, op_latency_us
 from tinynas.cost.memory import align, head_by_op
 from tinynas.cost.model_file import read_model
 from tinynas.deploy.plan import head_with_scratch, lower_bound
@@ -21,8 +20,8 @@ from tinynas.graph import MACS, Graph, Op, Tensor, total_macs
 from tinynas.report.profile import COLUMNS, profile_file, to_csv, to_json
 
 LISTS = Path(__file__).parents[1] / "fixtures" / "layer_lists"
-# Kinds that can stand in any graph of one tensor: what is known of them may grow.
-UNTIMED = next(kind for kind in ("TANH", "LOGISTIC", "HARD_SWISH", "TILE") if kind not in RATES)
+# Of the group elementwise.
+UNTIMED = "TANH"
 
 
 def with_last(kind: str) -> Graph:
@@ -67,26 +66,35 @@ def test_latency_and_energy_are_those_of_the_chip() -> None:
     profile = profile_of(target=target)
     power = target.device.active_power_mw
     assert power is not None
-    expected = [op_latency_us(TINY, op, target.device, "tflm") for op in OPS]
+    expected = [target.timer.op_us(TINY, op) for op in OPS]
+    latency = target.timer.graph(TINY)
     assert [row.latency_us for row in profile.operators] == expected
-    assert profile.latency_ms == pytest.approx(sum(expected) / 1000)
+    assert profile.operators_ms == pytest.approx(sum(expected) / 1000)
+    assert profile.latency == latency and profile.energy is not None
+    assert latency.ms == pytest.approx(profile.operators_ms + target.timer.inference_us / 1000)
+    assert profile.energy.mj == pytest.approx(latency.ms * power.value / 1000)
+    assert profile.energy.low_mj == pytest.approx(latency.low_ms * power.lowest / 1000)
+    assert profile.energy.high_mj == pytest.approx(latency.high_ms * power.highest / 1000)
     # a microsecond at a milliwatt is a nanojoule
     assert profile.operators[0].energy_uj == pytest.approx(expected[0] * power.value / 1000)
-    assert sum(row.share or 0 for row in profile.operators) == pytest.approx(1)
+    shares = sum(row.share or 0 for row in profile.operators)
+    assert shares == pytest.approx(profile.operators_ms / latency.ms) and shares <= 1
+    assert {row.provenance for row in profile.operators} == set(latency.shares)
 
 
 def test_without_the_chips_power_energy_is_not_known() -> None:
     profile = profile_of(target=target_of("stm32f746"))
     assert {row.energy_uj for row in profile.operators} == {None}
-    assert profile.energy_uj is None and profile.latency_ms is not None
+    assert profile.energy is None and profile.latency is not None
 
 
 def test_an_unknown_latency_is_none_and_the_total_leaves_it_out() -> None:
-    whole, more = profile_of(), profile_of(with_last(UNTIMED))
+    target = target_without("elementwise")
+    whole, more = profile_of(target=target), profile_of(with_last(UNTIMED), target=target)
     last = more.operators[-1]
     assert (last.latency_us, last.share, last.energy_uj) == (None, None, None)
     assert more.untimed == (UNTIMED,)
-    assert more.latency_ms == pytest.approx(whole.latency_ms)
+    assert more.latency and whole.latency and more.latency.ms == whole.latency.ms
     assert whole.untimed == ()
 
 
@@ -157,16 +165,18 @@ def test_csv_sums_equal_the_totals() -> None:
     assert sum(int(row["macs"]) for row in rows) == profile.macs
     assert sum(int(row["flash_bytes"]) for row in rows) == profile.constants_bytes
     milliseconds = sum(float(row["latency_ms_estimated"]) for row in rows)
-    assert milliseconds == pytest.approx(profile.latency_ms)
-    assert sum(float(row["energy_uj_estimated"]) for row in rows) == pytest.approx(
-        profile.energy_uj
-    )
+    assert milliseconds == pytest.approx(profile.operators_ms)
+    microjoules = sum(float(row["energy_uj_estimated"]) for row in rows)
+    assert microjoules == pytest.approx(sum(op.energy_uj or 0 for op in profile.operators))
+    assert [row["latency_provenance"] for row in rows] == [
+        op.provenance for op in profile.operators
+    ]
     assert max(int(row["live_bytes"]) for row in rows) == profile.memory.bound_bytes
     assert rows[2]["inputs"] == "1x4x4x8;1x4x4x8"
 
 
 def test_what_is_not_known_is_an_empty_cell_and_null() -> None:
-    profile = profile_of(with_last(UNTIMED))
+    profile = profile_of(with_last(UNTIMED), target=target_without("elementwise"))
     *_, last = csv.DictReader(io.StringIO(to_csv(profile)))
     assert last["latency_ms_estimated"] == "" and last["energy_uj_estimated"] == ""
     answer = json.loads(json.dumps(to_json(profile), allow_nan=False))

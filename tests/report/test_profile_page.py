@@ -82,8 +82,9 @@ def test_predicted_and_counted_figures_never_share_a_column() -> None:
     assert rows["model file"][1] == "2,000"
     assert rows["constants"][1] == "448"
     assert rows["the rest: its tables"][1] == "1,552"
-    provenance = profile.target.device.runtime("tflm").latency.provenance
-    assert f"{provenance} latency, ms" in rows
+    assert profile.latency is not None
+    assert f"{profile.latency.provenance} latency, ms" in rows
+    assert "its interval at 90%" in rows
 
 
 def test_every_figure_of_the_chip_has_its_source() -> None:
@@ -96,8 +97,7 @@ def test_every_figure_of_the_chip_has_its_source() -> None:
     )
     for figure in figures:
         assert figure is not None and " ".join(figure.source.split()) in text
-    latency = device.runtime("tflm").latency
-    assert " ".join(latency.source.split()) in text
+    assert " ".join(target.timer.known.model.source.split()) in text
     assert " ".join(profile_of(target=target).code.source.split()) in text
 
 

@@ -5,7 +5,9 @@ import pytest
 
 from tinynas.budget import Budget
 from tinynas.config import build_config
+from tinynas.cost.device import find_device
 from tinynas.cost.kernels import HOST_KERNELS
+from tinynas.cost.latency import find_timer
 from tinynas.cost.memory import predict_arena
 from tinynas.data.dataset import DataInfo, Dataset, Split
 from tinynas.deploy.build import Built, build, to_int8
@@ -24,6 +26,7 @@ from tinynas.space.spec import find_space
 from tinynas.target import Target, resolve_target
 
 ROOMY = Budget(sram_bytes=10**6, flash_bytes=10**6)
+TIMER = find_timer(find_device("stm32f746"), "tflm-cmsis-nn")
 
 
 @pytest.fixture(scope="module")
@@ -57,25 +60,39 @@ def arena(built: Built) -> ArenaUse:
 def test_a_model_inside_the_budget_misses_nothing(built: Built) -> None:
     predicted = built.predicted
     just = Budget(sram_bytes=predicted.sram_bytes, flash_bytes=predicted.flash_bytes)
-    assert misses(built, arena(built), just) is None
-    assert misses(built, None, just) is None
+    assert misses(built, arena(built), just, TIMER) is None
+    assert misses(built, None, just, TIMER) is None
 
 
 def test_each_way_to_miss_the_budget_is_said_with_both_numbers(built: Built) -> None:
     predicted = built.predicted
     sram = replace(ROOMY, sram_bytes=predicted.sram_bytes - 1)
-    assert f"{predicted.sram_bytes:,} bytes" in str(misses(built, arena(built), sram))
+    assert f"{predicted.sram_bytes:,} bytes" in str(misses(built, arena(built), sram, TIMER))
     flash = replace(ROOMY, flash_bytes=len(built.content) - 1)
-    assert f"{len(built.content):,} bytes" in str(misses(built, arena(built), flash))
+    assert f"{len(built.content):,} bytes" in str(misses(built, arena(built), flash, TIMER))
 
 
 def test_a_measurement_that_differs_from_the_prediction_is_a_miss(built: Built) -> None:
     other = replace(arena(built), head_bytes=built.predicted.sram_head_bytes + 16)
-    assert "predicted were" in str(misses(built, other, ROOMY))
+    assert "predicted were" in str(misses(built, other, ROOMY, TIMER))
     records = replace(arena(built), tail_bytes=arena(built).tail_bytes + 16)
-    assert "runtime's records take" in str(misses(built, records, ROOMY))
+    assert "runtime's records take" in str(misses(built, records, ROOMY, TIMER))
     longer = replace(built, content=built.content + b"\0")
-    assert "predicted were" in str(misses(longer, arena(built), ROOMY))
+    assert "predicted were" in str(misses(longer, arena(built), ROOMY, TIMER))
+
+
+def test_a_model_that_is_too_slow_or_takes_too_much_energy_is_a_miss(built: Built) -> None:
+    latency = TIMER.graph(built.model.graph)
+    just = replace(ROOMY, latency_ms=latency.ms)
+    assert misses(built, None, just, TIMER) is None
+    slower = str(misses(built, None, replace(just, latency_ms=latency.ms * 0.999), TIMER))
+    assert f"a predicted {latency.ms:.3g} ms" in slower
+    surely = replace(just, confidence=0.9, margin=TIMER.factor(0.9))
+    assert "at a confidence of 0.9" in str(misses(built, None, surely, TIMER))
+    assert misses(built, None, replace(surely, latency_ms=latency.high_ms), TIMER) is None
+    energy = replace(ROOMY, energy_mj=latency.ms * 50 / 1000 * 0.999, power_mw=50.0)
+    assert "mJ" in str(misses(built, None, energy, TIMER))
+    assert misses(built, None, replace(energy, power_mw=49.9), TIMER) is None
 
 
 def test_the_runtime_measures_the_predicted_head_and_answers_in_order(built: Built) -> None:

@@ -156,16 +156,17 @@ def test_any_objectives_can_be_traded_off(algorithm: str, objectives: tuple[str,
         )
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", ["evolution", "random", "exhaustive"])
 @pytest.mark.parametrize("kept", [0, 40, 300, 900, 1500, 2400, 3300])
-def test_a_search_whose_files_were_cut_off_anywhere_ends_as_if_it_never_stopped(
+def test_a_search_whose_journal_was_cut_off_anywhere_ends_as_if_it_never_stopped(
     algorithm: str, kept: int, tmp_path: Path
 ) -> None:
-    """`kept` bytes of the journal: within the header, a row, a generation, or all."""
+    """`kept` bytes of it: within the header, a row, a generation, or all.
+
+    A study of Optuna's is not cut off together with the journal: see test_optuna_search.
+    """
     expected = run(algorithm, TIGHT, score=noisy, folder=tmp_path).scored
     journal = (tmp_path / JOURNAL).read_bytes()
-    if algorithm in ("nsga2", "tpe"):
-        pytest.skip("a study is not cut off together with the journal: see test_optuna_search")
     (tmp_path / JOURNAL).write_bytes(journal[:kept])
     assert same(run(algorithm, TIGHT, score=noisy, folder=tmp_path).scored, expected)
     assert (tmp_path / JOURNAL).read_bytes() == journal

@@ -10,16 +10,12 @@ from torch import nn
 
 from tinynas.errors import DataError, UsageError
 from tinynas.space.spec import SearchSpace
-from tinynas.supernet.fit import (
-    Progress,
-    fit,
-    learning_rate,
-    load_checkpoint,
-    make_optimizer,
-    steps_per_epoch,
-)
+from tinynas.supernet.batches import steps_per_epoch
+from tinynas.supernet.checkpoint import load_checkpoint
+from tinynas.supernet.fit import Phase, Progress, fit, learning_rate
 from tinynas.supernet.network import Supernet
 from tinynas.supernet.settings import FitSettings
+from tinynas.supernet.training import make_optimizer
 
 
 def _images(count: int = 20) -> tuple[np.ndarray, np.ndarray]:
@@ -39,25 +35,25 @@ def _linear() -> nn.Sequential:
 
 
 def _fit(net: nn.Module, settings: FitSettings, **options: object) -> tuple[float, ...]:
-    def backward(x: torch.Tensor, y: torch.Tensor, rng: np.random.Generator) -> float:
+    def backward(x: torch.Tensor, y: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         loss = F.cross_entropy(net(x), y)
         loss.backward()
-        return loss.item()
+        return loss.detach()
 
     images, labels = _images()
-    return fit(net, images, labels, settings, backward, **{"seed": 0, **options})  # type: ignore
+    phases = [Phase(steps=2 * settings.epochs, lr=settings.lr, backward=backward)]
+    return fit(net, images, labels, settings, phases, **{"seed": 0, **options})  # type: ignore
 
 
 def test_the_rate_rises_linearly_and_falls_as_a_cosine() -> None:
-    settings = _settings(lr=0.8, warmup_fraction=0.3)
-    rates = [learning_rate(step, 10, settings) for step in range(10)]
+    rates = [learning_rate(step, 10, peak=0.8, warmup_fraction=0.3) for step in range(10)]
     assert rates[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert rates[3:] == pytest.approx([0.4 * (1 + np.cos(np.pi * i / 7)) for i in range(7)])
-    assert learning_rate(0, 1, _settings(lr=0.8, warmup_fraction=0)) == 0.8
+    assert learning_rate(0, 1, peak=0.8, warmup_fraction=0) == 0.8
 
 
 def test_batches_are_never_smaller_than_asked_for_unless_the_data_are() -> None:
-    counts = {n: steps_per_epoch(n, _settings(batch_size=8)) for n in (2, 8, 15, 16, 23, 24)}
+    counts = {n: steps_per_epoch(n, 8) for n in (2, 8, 15, 16, 23, 24)}
     assert counts == {2: 1, 8: 1, 15: 1, 16: 2, 23: 2, 24: 3}
 
 
@@ -86,13 +82,14 @@ def test_every_image_is_seen_once_an_epoch_in_another_order() -> None:
     seen: list[int] = []
     net = _linear()
 
-    def backward(x: torch.Tensor, y: torch.Tensor, rng: np.random.Generator) -> float:
+    def backward(x: torch.Tensor, y: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         seen.extend((x[:, 0, 0, 0] * 128 + 128).int().tolist())
         assert (x[:, 0, 0, 0] * 128 + 128).int().tolist() == y.tolist()
         net(x).sum().backward()
-        return 0.0
+        return torch.tensor(0.0)
 
-    fit(net, images, np.arange(20), _settings(), backward, seed=3)
+    phases = [Phase(steps=4, lr=0.01, backward=backward)]
+    fit(net, images, np.arange(20), _settings(), phases, seed=3)
     assert sorted(seen[:20]) == sorted(seen[20:]) == list(range(20))
     assert seen[:20] != seen[20:]
 
@@ -149,4 +146,4 @@ def test_data_that_cannot_be_trained_on_are_refused(
     images: np.ndarray, labels: np.ndarray, rule: str
 ) -> None:
     with pytest.raises(DataError, match=rule):
-        fit(_linear(), images, labels, _settings(), lambda x, y, rng: 0.0, seed=0)
+        fit(_linear(), images, labels, _settings(), [], seed=0)

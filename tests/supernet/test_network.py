@@ -10,7 +10,7 @@ from tinynas.errors import UsageError
 from tinynas.graph import same_padding
 from tinynas.space.arch import Arch, decode, largest, random_genes, smallest
 from tinynas.space.lower import lower
-from tinynas.space.spec import SearchSpace, find_space
+from tinynas.space.spec import SearchSpace, find_space, shipped_spaces
 from tinynas.supernet.evaluate import recalibrate
 from tinynas.supernet.network import ConvNorm, Supernet, extract, fold, fuse
 
@@ -49,6 +49,10 @@ def _archs(space: SearchSpace, width: float, resolution: int, count: int) -> lis
 SHIPPED = [("mcunet-small", 12, 1), ("mcunet-small", 13, 3), ("mcunet", 48, 3), ("mcunet", 45, 1)]
 
 
+def test_every_shipped_space_is_among_those_tested() -> None:
+    assert {name for name, _, _ in SHIPPED} == shipped_spaces().keys()
+
+
 @pytest.mark.parametrize(("name", "resolution", "channels"), SHIPPED)
 def test_an_extracted_subnet_computes_what_the_supernet_does(
     name: str, resolution: int, channels: int
@@ -57,7 +61,7 @@ def test_an_extracted_subnet_computes_what_the_supernet_does(
     net = _supernet(space, 0.2, channels)
     x = _x(4, channels, resolution)
     with torch.no_grad():
-        for arch in _archs(space, 0.2, resolution, 3):
+        for arch in _archs(space, 0.2, resolution, 8):
             torch.testing.assert_close(extract(net, arch)(x), net(x, arch), atol=1e-5, rtol=1e-5)
 
 

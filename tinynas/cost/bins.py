@@ -173,15 +173,15 @@ class Limits:
 def count_in_bins(table: CostTable, budget: Budget, minimal: Costs) -> Count:
     """The count of fitting subnets; `minimal` are the table's minimal costs."""
     choices, line = choices_by_position(table), tail_line(table)
-    largest = _largest_costs(table, choices)
+    largest, limit_ms = _largest_costs(table, choices), budget.predicted_ms
     limits = Limits(
         sram_bytes=usable_sram(budget),
         flash_bytes=budget.flash_bytes,
-        latency_us=np.inf if budget.latency_ms is None else budget.latency_ms * 1000,
+        latency_us=np.inf if limit_ms is None else limit_ms * 1000,
         tail_slack_bytes=line.slack_bytes,
         planning_bytes=float(largest.sram_bytes[0] - largest.tail_bytes[0]),
     )
-    *bins, head_groups = UNTIMED if budget.latency_ms is None else TIMED
+    *bins, head_groups = UNTIMED if limit_ms is None else TIMED
     groups = _head_groups(
         choices,
         table.base.head_bytes,

@@ -119,7 +119,7 @@ def _extend(states: _States, choices: Choices) -> _States:
 
 
 def _count_exactly(table: CostTable, budget: Budget) -> Count:
-    bounded = budget.latency_ms is not None
+    bounded = budget.timed
     base = table.base
     sums = np.delete(np.array(base.sums, float), MACS)
     key = [*sums, base.latency_us, base.head_bytes, base.preparing_bytes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -19,8 +19,7 @@ DEFAULT_RUNTIMES = ("tflm-cmsis-nn", "tflm")
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 Text = Annotated[str, Field(min_length=1)]
-Cycles = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Percent = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Milliwatts = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
@@ -35,78 +34,38 @@ class Figure(_Strict):
 
 
 class Power(_Strict):
-    """A power in mW and where it comes from."""
+    """A power in mW and where it comes from; `low` and `high` are those of single measurements."""
 
-    value: float = Field(gt=0, allow_inf_nan=False)
+    value: Milliwatts
+    low: Milliwatts | None = None
+    high: Milliwatts | None = None
     source: Text
 
-
-class Rates(_Strict):
-    """Cycles of one operator kind: per multiply-accumulate, per output element, per call.
-
-    An input element under an average pool's window counts as one multiply-accumulate, and so does
-    a run of neighbouring bytes that are moved at once. With `skips_padding` only the taps that
-    fall inside the image count.
-    """
-
-    per_mac: Cycles
-    per_output: Cycles
-    per_call: Cycles
-    skips_padding: bool = False
-
-
-class OperatorCycles(_Strict):
-    """The rates of every operator kind that a cost is known for.
-
-    `move` is of STRIDED_SLICE and CONCATENATION; a file may go without it and without `pad`.
-    """
-
-    conv_1x1: Rates
-    conv_kxk: Rates
-    depthwise_conv_2d: Rates
-    fully_connected: Rates
-    add: Rates
-    average_pool_2d: Rates
-    pad: Rates | None = None
-    move: Rates | None = None
-
-
-class ModelError(_Strict):
-    """How far off the latency model was, in per cent, on `count` latencies of real boards.
-
-    Both percentages are absent when nothing was there to check it on.
-    """
-
-    count: int = Field(ge=0, strict=True)
-    mean_percent: Percent | None = None
-    max_percent: Percent | None = None
-    checked_on: Text
-
     @model_validator(mode="after")
-    def _percentages_where_checked(self) -> ModelError:
-        given = [p is not None for p in (self.mean_percent, self.max_percent)]
-        if given != [self.count > 0] * 2:
+    def _value_between_its_ends(self) -> Power:
+        if not self.lowest <= self.value <= self.highest:
             raise ValueError(
-                "mean_percent and max_percent must be given where count is above 0, and only there"
+                f"value must lie from low ({self.lowest:g}) to high ({self.highest:g}), "
+                f"got {self.value:g}"
             )
         return self
 
+    @property
+    def lowest(self) -> float:
+        """The lower end of what was measured."""
+        return self.value if self.low is None else self.low
 
-class LatencyModel(_Strict):
-    """Cycles per operator kind, what they rest on, and their error on measurements."""
-
-    provenance: Literal["measured", "calibrated", "estimated"]
-    source: Text
-    cycles: OperatorCycles
-    error: ModelError
+    @property
+    def highest(self) -> float:
+        """The upper end of what was measured."""
+        return self.value if self.high is None else self.high
 
 
 class RuntimeInfo(_Strict):
-    """What is known of one runtime on one MCU: bytes of code and cycles."""
+    """What is known of one runtime on one MCU beside its latency, which tables have."""
 
     description: Text
     runtime_code_bytes: Figure
-    latency: LatencyModel
 
 
 class Device(_Strict):

@@ -1,10 +1,10 @@
 """Bytes of the .tflite file of a graph, exactly, without writing it.
 
 tinynas.deploy.tflite_writer lays the file out so that its size is a sum over operators plus a
-constant: all vtables and room for the codes of COMMON_KINDS are always there, each operator's
-objects are padded to 16 bytes, and the padding between sections is evened out at the end of the
-file. A constant that several operators read lies with the first of them; where each has its own,
-what an operator takes does not depend on the others.
+constant: all vtables, room for the codes of COMMON_KINDS and room for any note on the memory plan
+are always there, each operator's objects are padded to 16 bytes, and the padding between sections
+is evened out at the end of the file. A constant that several operators read lies with the first of
+them; where each has its own, what an operator takes does not depend on the others.
 """
 
 from __future__ import annotations
@@ -12,20 +12,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tinynas.cost.memory import CONVOLUTIONS
+from tinynas.cost.plan_metadata import NOTE_NAME, PLAN_NAME
 from tinynas.graph import Graph, Op
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 COMMON_KINDS = ("ADD", "AVERAGE_POOL_2D", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 CODE_BYTES = 4 + 16  # an operator code's entry in the list of them, and its table
 DESCRIPTION_BYTES = 43  # longest description; its string always takes this room
-SLACK_BYTES = 24  # most that aligning the memory plan (12) and the first operator (12) can take
+# Longest note on the plan, which always takes this room. With its length it is a multiple of 16,
+# so that the plan behind it is aligned where it is.
+NOTE_BYTES = 92
+SLACK_BYTES = 24  # most that aligning note and plan (12) and the first operator (12) can take
 
 # What no operator adds to, in file order; "list" is a vector's length and its fixed entries.
 _HEADER = 8 + 192  # root and identifier, vtables
 _MODEL = 28 + 4 + CODE_BYTES * len(COMMON_KINDS)  # table, list of operator codes
 _SUBGRAPH = 8 + 20 + 8 + 8  # list of subgraphs, table, inputs, outputs
-_METADATA = 8 + 12 + 28  # list of metadata, table, name
-_LISTS = 8 + 4 + 12 + 4 + 8 + 20  # of tensors, operators, buffers; two buffers; memory plan
+_METADATA = 12 + 2 * 12  # list of metadata, tables
+_LISTS = 8 + 4 + 16 + 4 + 2 * 8 + 20  # of tensors, operators, buffers; three buffers; memory plan
 _INPUT = 20 + 12 + 20 + 8  # tensor, quantisation, shape, scale
 _SHARED = 16 + 16 + 20 + 20 + 4 + 12 + 4 + 12  # options; zero points 0 and -128, aligned to 8
 
@@ -143,8 +147,9 @@ def fixed_file_bytes(graph: Graph) -> int:
     description = 4 + DESCRIPTION_BYTES + 1
     name = string_bytes(graph.tensors[graph.inputs[0]].name)
     codes = CODE_BYTES * len({op.kind for op in graph.ops}.difference(COMMON_KINDS))
-    first = _HEADER + _MODEL + codes + _SUBGRAPH + _METADATA + description
-    return first + _LISTS + _INPUT + name + SLACK_BYTES + _SHARED
+    metadata = _METADATA + string_bytes(PLAN_NAME) + string_bytes(NOTE_NAME)
+    first = _HEADER + _MODEL + codes + _SUBGRAPH + metadata + description
+    return first + _LISTS + (4 + NOTE_BYTES) + _INPUT + name + SLACK_BYTES + _SHARED
 
 
 def file_bytes(graph: Graph) -> int:

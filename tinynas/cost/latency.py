@@ -1,109 +1,177 @@
-"""Latency of a graph on an MCU, estimated: a sum of cycles over operators, over the clock.
+"""Latency of operators and networks on an MCU, where it comes from and how sure it is.
 
-Each operator costs its rates' cycles per multiply-accumulate, per output and per call. The rates,
-how they were derived and how far off they were on measurements lie in `latency_models/<mcu>.yaml`.
-Operators are additive: single-operator counts sum to whole models within 0.45 % (emulated
-Cortex-M, TensorFlow Lite Micro).
+The cycles of an operator are those that were measured, where its configuration is in the table,
+else a sum of features times the coefficients of the table's model. A network takes the sum over
+its operators and what an inference costs besides: single operators sum to whole models within
+0.45 % (emulated Cortex-M, TensorFlow Lite Micro).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import prod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
-from tinynas.cost.device import Device, OperatorCycles, Rates
-from tinynas.cost.op_values import Shape
-from tinynas.graph import Graph, Op, op_macs, output_size, same_padding
+from tinynas.cost.device import Device
+from tinynas.cost.interval import CONFIDENCE, interval_factor
+from tinynas.cost.latency_choice import Known, find_known
+from tinynas.cost.latency_features import FEATURES, feature_values, group_of
+from tinynas.cost.latency_table import ANY_VERSION, PROVENANCES, Model, Provenance
+from tinynas.cost.op_shape import OpShape, op_shape
+from tinynas.errors import UsageError
+from tinynas.graph import Graph, Op
 
 US_PER_S, MS_PER_US = 1e6, 1e-3
+# Types of activations that have kernels of their own, and the kinds between them and int8.
+OTHER_TYPES, CONVERSIONS = frozenset({"float32", "int16"}), ("QUANTIZE", "DEQUANTIZE")
 
 
-def _conv_rates(cycles: OperatorCycles, graph: Graph, op: Op) -> Rates:
-    _, kh, kw, _ = graph.tensors[op.inputs[1]].shape
-    return cycles.conv_1x1 if (kh, kw) == (1, 1) else cycles.conv_kxk
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpTime:
+    """Microseconds of one operator, and where they come from."""
+
+    us: float
+    provenance: Provenance
 
 
-RATES: dict[str, Callable[[OperatorCycles, Graph, Op], Rates | None]] = {
-    "CONV_2D": _conv_rates,
-    "DEPTHWISE_CONV_2D": lambda cycles, graph, op: cycles.depthwise_conv_2d,
-    "FULLY_CONNECTED": lambda cycles, graph, op: cycles.fully_connected,
-    "ADD": lambda cycles, graph, op: cycles.add,
-    "AVERAGE_POOL_2D": lambda cycles, graph, op: cycles.average_pool_2d,
-    "PAD": lambda cycles, graph, op: cycles.pad,
-    "STRIDED_SLICE": lambda cycles, graph, op: cycles.move,
-    "CONCATENATION": lambda cycles, graph, op: cycles.move,
-}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Parts of a network's latency and of its operators, as fractions."""
+
+    time: float
+    operators: float
 
 
-def _pad_runs(shape: Shape, op: Op) -> int:
-    """Three to a row: what is added before, the input's bytes, what is added after."""
-    return 3 * prod(shape[:-2])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Milliseconds of one inference, their interval, and the shares of each provenance."""
+
+    ms: float
+    low_ms: float
+    high_ms: float
+    shares: Mapping[Provenance, Share]
+
+    @property
+    def provenance(self) -> Provenance:
+        """The worst one that takes any of the time: a sum is worth what its worst part is."""
+        return next((p for p in reversed(PROVENANCES) if p in self.shares), "estimated")
 
 
-def _slice_runs(shape: Shape, op: Op) -> int:
-    """One for each pixel, even where neighbours are taken (reference/strided_slice.h)."""
-    return prod(shape[:-1]) if op.begin else prod(shape)
+class Timer:
+    """Times operators for one MCU, runtime and clock. Two timers are never equal.
 
-
-def _joined_runs(shape: Shape, op: Op) -> int:
-    """One of each part for each index before the axis (reference/concatenation.h)."""
-    return len(op.inputs) * prod(shape[: op.axis]) if op.axis is not None else prod(shape)
-
-
-# Runs of neighbouring bytes moved at once, by the output's shape; each element alone, which is
-# the most there can be, where the graph does not say what is taken or joined.
-RUNS: dict[str, Callable[[Shape, Op], int]] = {
-    "PAD": _pad_runs,
-    "STRIDED_SLICE": _slice_runs,
-    "CONCATENATION": _joined_runs,
-}
-
-
-def _taps_inside(size: int, kernel: int, op: Op, axis: int) -> float:
-    """Share of an axis' kernel taps that fall inside its `size` pixels, padding left out."""
-    stride = op.stride[axis]
-    outputs = output_size(size, kernel, stride, op.padding)
-    before = same_padding(size, kernel, stride)[0] if op.padding == "SAME" else 0
-    starts = [i * stride - before for i in range(outputs)]
-    inside = sum(min(start + kernel, size) - max(start, 0) for start in starts)
-    return inside / (outputs * kernel)
-
-
-def _steps(graph: Graph, op: Op, rates: Rates) -> float:
-    """What `per_mac` counts: multiply-accumulates, elements under a pool's windows, or runs."""
-    if op.kind in RUNS:
-        return RUNS[op.kind](graph.tensors[op.outputs[0]].shape, op)
-    if op.kind == "AVERAGE_POOL_2D":
-        return prod(graph.tensors[op.outputs[0]].shape) * prod(op.kernel)
-    macs = op_macs(graph, op)
-    if not rates.skips_padding:
-        return macs
-    _, height, width, _ = graph.tensors[op.inputs[0]].shape
-    _, kh, kw, _ = graph.tensors[op.inputs[1]].shape
-    return macs * _taps_inside(height, kh, op, 0) * _taps_inside(width, kw, op, 1)
-
-
-def op_latency_us(graph: Graph, op: Op, device: Device, runtime: str) -> float:
-    """Estimated microseconds of one operator.
-
-    Raises ValueError for an operator kind that has no rates (PAD, STRIDED_SLICE and CONCATENATION
-    where the device's file leaves them out), UsageError for an unknown runtime.
+    Raises UsageError for a model with coefficients of features that tinynas does not know.
     """
-    if op.kind not in RATES:
-        raise ValueError(f"operator kind {op.kind!r} has no latency; known: {', '.join(RATES)}")
-    rates = RATES[op.kind](device.runtime(runtime).latency.cycles, graph, op)
-    if rates is None:
-        raise ValueError(
-            f"operator kind {op.kind!r} has no latency for {runtime} on {device.name}"
-        )
-    outputs = prod(graph.tensors[op.outputs[0]].shape)
-    cycles = rates.per_mac * _steps(graph, op, rates) + rates.per_output * outputs + rates.per_call
-    return cycles / device.clock_hz.value * US_PER_S
+
+    def __init__(self, known: Known, clock_hz: float) -> None:
+        self.known = known
+        self.clock_hz = clock_hz
+        self._us_per_cycle = US_PER_S / clock_hz
+        self._coefficients = coefficients_of(known.model, known.table)
+
+    @property
+    def inference_us(self) -> float:
+        """What an inference takes beside its operators."""
+        return self.known.model.per_inference * self._us_per_cycle
+
+    def cycles(self, shape: OpShape) -> tuple[float, Provenance]:
+        """Cycles of an operator and where they come from.
+
+        Raises ValueError for a kind that has no latency here: nothing costs zero by being unknown.
+        """
+        entry = self.known.entries.get(shape)
+        if entry:
+            return entry.cycles, entry.provenance
+        group = group_of(shape)
+        if group not in self._coefficients:
+            raise ValueError(
+                f"the latency of operator kind {shape.kind!r} ({group}) is not known for "
+                f"{self.known.words()}"
+            )
+        values = feature_values(shape)
+        cycles = sum(values[place] * cost for place, cost in self._coefficients[group])
+        return cycles, self.known.provenance
+
+    def op(self, graph: Graph, op: Op) -> OpTime:
+        """Time of one operator of a graph; ValueError as of `cycles`, and for one not of int8."""
+        if op.kind not in CONVERSIONS:
+            wide = {graph.tensors[t].dtype for t in graph.activations(op)} & OTHER_TYPES
+            if wide:
+                raise ValueError(f"the latency of {op.kind} with {wide.pop()} is not known")
+        cycles, provenance = self.cycles(op_shape(graph, op))
+        return OpTime(us=cycles * self._us_per_cycle, provenance=provenance)
+
+    def op_us(self, graph: Graph, op: Op) -> float:
+        """Microseconds of one operator of a graph; ValueError as of `cycles`."""
+        return self.op(graph, op).us
+
+    def graph(self, graph: Graph) -> Latency:
+        """Latency of a whole graph; ValueError as of `cycles`."""
+        return self.total(self.op(graph, op) for op in graph.ops)
+
+    def total(self, times: Iterable[OpTime]) -> Latency:
+        """Latency of an inference that runs operators of these times, at least one."""
+        each = list(times)
+        whole = OpTime(us=self.inference_us, provenance=self.known.provenance)
+        total_us = whole.us + sum(time.us for time in each)
+        shares = {}
+        for provenance in PROVENANCES:
+            here = [time.us for time in each if time.provenance == provenance]
+            us = sum(here) + (whole.us if whole.provenance == provenance else 0.0)
+            if here or us:
+                shares[provenance] = Share(
+                    time=us / total_us if total_us else 0.0, operators=len(here) / len(each)
+                )
+        ms, factor = total_us * MS_PER_US, self.factor()
+        return Latency(ms=ms, low_ms=ms / factor, high_ms=ms * factor, shares=shares)
+
+    def factor(self, confidence: float = CONFIDENCE) -> float:
+        """From a predicted latency to the upper end of its interval, and down to the lower."""
+        return interval_factor(self.known.spread, self.known.model.degrees, confidence)
 
 
-def graph_latency_ms(graph: Graph, device: Device, runtime: str) -> float:
-    """Estimated milliseconds of one inference: the sum over the operators.
+def coefficients_of(model: Model, name: str) -> dict[str, tuple[tuple[int, float], ...]]:
+    """By group, the places of features that cost something, and cycles of each.
 
-    Raises ValueError for an operator kind that has no rates, UsageError for an unknown runtime.
+    Raises UsageError, with the `name` of the table, for a group or feature that is not known.
     """
-    return sum(op_latency_us(graph, op, device, runtime) for op in graph.ops) * MS_PER_US
+    found = {}
+    for group, cycles in model.cycles.items():
+        unknown = sorted(cycles.keys() - set(FEATURES.get(group, ())))
+        if group not in FEATURES or unknown:
+            what = f"{group}.{unknown[0]}" if group in FEATURES else group
+            known = ", ".join(FEATURES.get(group, FEATURES))
+            raise UsageError(
+                f"the table {name} gives {model.runtime} {model.version} cycles of {what!r}, "
+                f"which is not known; known: {known}"
+            )
+        places = {feature: place for place, feature in enumerate(FEATURES[group])}
+        found[group] = tuple((places[f], cost) for f, cost in cycles.items() if cost)
+    return found
+
+
+def unknowing_timer(device: Device, runtime: str) -> Timer:
+    """A timer that knows the latency of no operator, for where memory is all that is asked."""
+    nothing = Model(
+        runtime=runtime,
+        version=ANY_VERSION,
+        provenance="estimated",
+        source="nothing is known",
+        rows=0,
+        architectures=0,
+        spread=1.0,
+        degrees=1,
+        cycles={},
+    )
+    known = Known(
+        mcu=device.name, table=device.name, model=nothing, provenance="estimated", spread=1.0
+    )
+    return Timer(known, device.clock_hz.value)
+
+
+def find_timer(
+    device: Device, runtime: str, version: str | None = None, devices: Path | None = None
+) -> Timer:
+    """The timer of a runtime on an MCU; errors as those of `find_known` and `Timer`."""
+    known = find_known(device.name, device.core, runtime, version, devices)
+    return Timer(known, device.clock_hz.value)

@@ -50,6 +50,10 @@ class PlanSafety:
             "words": safety_lines(self),
         }
 
+    def to_note(self, made_for: SafeKernels) -> SafeKernels:
+        """What a note says of a plan made for these kernels: "any" for one without overlap."""
+        return made_for if self.pairs else "any"
+
     @property
     def is_contradicted(self) -> bool:
         """Whether the file says more than can be shown."""

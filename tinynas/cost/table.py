@@ -141,6 +141,7 @@ def compile_costs(
     channels: int,
     kernels: Kernels,
     latency: OpLatency,
+    inference_us: float = 0.0,
     plan: Plan = "plain",
     patches: int = 1,
     memo: Memo | None = None,
@@ -149,8 +150,9 @@ def compile_costs(
 
     With `patches` p above 1 the network begins on p x p patches; see tinynas.cost.prefix.
 
-    `latency` gives the microseconds of one operator; it must depend on nothing but its shapes.
-    Tables that share a `memo`, a dict that starts empty, share what their blocks have in common.
+    `latency` gives the microseconds of one operator; it must depend on nothing but its shapes. To
+    their sum `inference_us` are added. Tables that share a `memo`, a dict that starts empty, share
+    what their blocks have in common.
     """
     memo = {} if memo is None else memo
     costing = memo.setdefault((kernels, latency, plan), Costing(kernels, latency, plan))
@@ -171,7 +173,7 @@ def compile_costs(
         width=width,
         resolution=resolution,
         patches=patches,
-        base=base,
+        base=replace(base, latency_us=base.latency_us + inference_us),
         stages=tuple(stages),
     )
 

@@ -12,6 +12,8 @@ from tinynas.cost.kernels import Kernels, scratch_by_op
 from tinynas.cost.memory import predict_arena
 from tinynas.cost.overlap import overlaps, safe_kernels
 from tinynas.cost.patch import patch
+from tinynas.cost.plan_metadata import note_text
+from tinynas.cost.plan_safety import plan_safety
 from tinynas.deploy.chain_plan import chain_plan
 from tinynas.deploy.plan import MemoryPlan, head_with_scratch, plan_memory
 from tinynas.deploy.quantize import (
@@ -67,18 +69,25 @@ def predict(graph: Graph, kernels: Kernels, plan: MemoryPlan) -> Predicted:
 
 
 def best_plan(graph: Graph, kernels: Kernels) -> MemoryPlan:
-    """The smaller of the plan that cost tables count on and of the one found by search.
+    """The smallest of three plans: without overlap, found by search, and what tables count on.
 
-    Tensors overlap in it as far as the kernel library allows.
+    Tensors overlap in the last two as far as the kernel library allows. Of equals the first is
+    taken: a plan without overlap is safe with any kernels.
     """
     scratch = scratch_by_op(graph, kernels)
     found = plan_memory(graph, scratch, overlaps(graph, safe_kernels(kernels)))
+    plans = [plan_memory(graph, scratch), found]
     offsets = chain_plan(graph, kernels)
-    if offsets is None:
-        return found
-    head = head_with_scratch(graph, offsets, scratch)
-    counted_on = MemoryPlan(offsets=offsets, head_bytes=head, bound_bytes=found.bound_bytes)
-    return min(found, counted_on, key=lambda plan: plan.head_bytes)
+    if offsets is not None:
+        head = head_with_scratch(graph, offsets, scratch)
+        plans.append(MemoryPlan(offsets=offsets, head_bytes=head, bound_bytes=found.bound_bytes))
+    return min(plans, key=lambda plan: plan.head_bytes)
+
+
+def plan_note(graph: Graph, plan: MemoryPlan, kernels: Kernels) -> str:
+    """What a file says of its plan, made for a kernel library; the same as `tinynas plan` says."""
+    safety = plan_safety(graph, plan.offsets)
+    return note_text(safety.to_note(safe_kernels(kernels)), plan.head_bytes)
 
 
 def build(
@@ -93,14 +102,15 @@ def build(
     """Quantise on `images` (N, H, W, C), plan the arena for `kernels`, and write the file.
 
     The images are to come from the training split. The first `split` operators run on `patches` x
-    `patches` patches.
+    `patches` patches. The file says with which kernels its plan is safe.
     """
     real = (images.astype(np.float32).transpose(0, 3, 1, 2) - 128) / 128
     model = quantize(graph, weights, calibrate(graph, weights, real))
     if patches > 1:
         model = patched_model(model, patch(graph, split, patches, patches))
     plan = best_plan(model.graph, kernels)
-    content = write_tflite(model, plan=plan.offsets)
+    note = plan_note(model.graph, plan, kernels)
+    content = write_tflite(model, plan=plan.offsets, note=note)
     predicted = predict(model.graph, kernels, plan)
     return Built(model=model, kernels=kernels, plan=plan, content=content, predicted=predicted)
 

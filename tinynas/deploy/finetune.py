@@ -6,14 +6,18 @@ import copy
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tinynas.supernet.accelerator import autocast
+from tinynas.supernet.batches import Images, Labels, steps_per_epoch
 from tinynas.supernet.evaluate import recalibrate, score
-from tinynas.supernet.fit import Images, Labels, Progress, fit
+from tinynas.supernet.fit import Phase, Progress, fit
+from tinynas.supernet.mix import mixed
 from tinynas.supernet.network import fuse
 from tinynas.supernet.settings import FinetuneSettings
 
@@ -40,23 +44,29 @@ def finetune(
     trained = copy.deepcopy(net)
     fused = fuse(teacher).to(device) if teacher else None
 
-    def backward(x: Tensor, y: Tensor, rng: np.random.Generator) -> float:
-        logits = trained(x)
-        loss = F.cross_entropy(logits, y, label_smoothing=settings.label_smoothing)
-        if fused:
-            with torch.no_grad():
-                soft_labels = fused(x).softmax(1)
-            loss = torch.lerp(loss, F.cross_entropy(logits, soft_labels), settings.distillation)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss.item())
+    classes = cast(nn.Linear, trained[-1]).out_features
 
+    def backward(x: Tensor, y: Tensor, rng: np.random.Generator) -> Tensor:
+        x, y = mixed(x, y, classes, settings.augmentation, rng)
+        with autocast(x.device, settings.precision):
+            logits = trained(x).float()
+            loss = F.cross_entropy(logits, y, label_smoothing=settings.label_smoothing)
+            if fused:
+                with torch.no_grad():
+                    soft_labels = fused(x).float().softmax(1)
+                imitation = F.cross_entropy(logits, soft_labels)
+                loss = torch.lerp(loss, imitation, settings.distillation)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    steps = settings.epochs * steps_per_epoch(len(images), settings.batch_size)
     identity = {"network": _digest(net), "teacher": _digest(teacher) if teacher else ""}
     fit(
         trained,
         images,
         labels,
         settings,
-        backward,
+        [Phase(steps=steps, lr=settings.lr, backward=backward)],
         seed=seed,
         device=device,
         checkpoint=checkpoint,

@@ -54,8 +54,8 @@ class Planned:
 
     @property
     def safe_for(self) -> SafeKernels:
-        """What a note in a file says: "any" for a plan without overlap, whatever it is for."""
-        return self.made_for if self.safety.pairs else "any"
+        """What a note in a file says of it."""
+        return self.safety.to_note(self.made_for)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,11 @@
 """A quantised model as the bytes of a .tflite file (TFLite schema version 3).
 
 The layout is chosen so that tinynas.cost.flash knows the size beforehand: vtables, model,
-operator codes and metadata first; then the lists of tensors, operators and buffers and the memory
-plan; then for each operator its tensors, options and the constants that it is the first to read,
-padded to 16 bytes; then option tables and zero points that many operators share. What both TFLM
-and LiteRT accept is left out: names and quantisation of constants' biases, defaults, signatures.
+operator codes and metadata first; then the lists of tensors, operators and buffers, the memory
+plan and a note on it; then for each operator its tensors, options and the constants that it is the
+first to read, padded to 16 bytes; then option tables and zero points that many operators share.
+What both TFLM and LiteRT accept is left out: names and quantisation of constants' biases,
+defaults, signatures.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from tinynas.cost.flash import (
     COMMON_KINDS,
     DESCRIPTION_BYTES,
+    NOTE_BYTES,
     WEIGHTED,
     file_bytes,
     has_shared_options,
@@ -25,13 +27,13 @@ from tinynas.cost.flash import (
     zero_points_step,
 )
 from tinynas.cost.memory import CONVOLUTIONS
+from tinynas.cost.plan_metadata import NOTE_NAME, PLAN_NAME, plan_content
 from tinynas.deploy.flatbuffer import FlatbufferWriter, Ref, TableType
 from tinynas.deploy.quantize import QuantizedModel, QuantizedWeights
 from tinynas.graph import Graph, Op
 
-PLAN_METADATA = "OfflineMemoryAllocation"
 ALIGNMENT = 16  # force_align of Buffer.data in the schema
-NOT_PLANNED = -1
+METADATA_NAMES = (PLAN_NAME, NOTE_NAME)  # in the first buffers that hold data
 
 # Slot numbers, enumerations and versions are those of schema.fbs, schema version 3.
 INT32, INT8 = 2, 9
@@ -159,30 +161,31 @@ def _write_model(writer: FlatbufferWriter, graph: Graph, description: str) -> No
     writer.table("subgraph", SUBGRAPH, *(Ref(part) for part in parts))
     writer.vector("inputs", "i", graph.inputs)
     writer.vector("outputs", "i", graph.outputs)
-    writer.vector("metadata", "I", [Ref("plan metadata")])
-    writer.table("plan metadata", METADATA, Ref("plan name"), 1)
-    writer.string("plan name", PLAN_METADATA)
+    writer.vector("metadata", "I", [Ref(("entry", name)) for name in METADATA_NAMES])
+    for buffer, name in enumerate(METADATA_NAMES, 1):
+        writer.table(("entry", name), METADATA, Ref(("name", name)), buffer)
+        writer.string(("name", name), name)
     room = writer.position + 4 + DESCRIPTION_BYTES + 1
     writer.string("description", description)
     writer.pad(room - writer.position)
 
 
-def _write_lists(writer: FlatbufferWriter, graph: Graph, plan: Mapping[int, int]) -> None:
-    """The lists of tensors, operators and buffers, and the memory plan in TFLM's format.
-
-    tensorflow/lite/micro/docs/memory_management.md: version, subgraph, number of tensors, then
-    each tensor's offset in the arena, or -1 to let TFLM choose it (constants have none).
-    """
-    tensors = range(len(graph.tensors))
-    writer.vector("tensors", "I", [Ref(("tensor", t)) for t in tensors])
+def _write_lists(
+    writer: FlatbufferWriter, graph: Graph, plan: Mapping[int, int], note: str
+) -> None:
+    """The lists of tensors, operators and buffers, the note and the memory plan."""
+    tensors = len(graph.tensors)
+    writer.vector("tensors", "I", [Ref(("tensor", t)) for t in range(tensors)])
     writer.vector("operators", "I", [Ref(("operator", op.name)) for op in graph.ops])
     buffers = [Ref(("buffer", t)) for owned in own_constants(graph) for t in owned]
-    writer.vector("buffers", "I", [Ref("no data"), Ref("plan buffer"), *buffers])
+    of_metadata = [Ref(("buffer", name)) for name in METADATA_NAMES]
+    writer.vector("buffers", "I", [Ref("no data"), *of_metadata, *buffers])
     writer.table("no data", EMPTY)
-    writer.table("plan buffer", BUFFER, Ref("plan"))
-    offsets = [plan.get(t, NOT_PLANNED) for t in tensors]
-    content = np.array([1, 0, len(offsets), *offsets], "<i4").tobytes()
-    writer.data("plan", content, alignment=ALIGNMENT)
+    for name in METADATA_NAMES:
+        writer.table(("buffer", name), BUFFER, Ref(("data", name)))
+    writer.data(("data", NOTE_NAME), note.encode(), alignment=ALIGNMENT)
+    writer.pad(NOTE_BYTES - len(note.encode()))
+    writer.data(("data", PLAN_NAME), plan_content(plan, tensors), alignment=ALIGNMENT)
 
 
 def _write_activation(
@@ -328,26 +331,29 @@ def write_tflite(
     model: QuantizedModel,
     *,
     plan: Mapping[int, int] | None = None,
+    note: str = "",
     description: str = "tinynas",
 ) -> bytes:
     """The .tflite file, tinynas.cost.flash.file_bytes(model.graph) bytes long.
 
-    `plan` gives arena offsets by tensor number; without it TFLM plans the arena itself. Raises
-    ValueError for an operator kind that is not known or a description of more than
-    DESCRIPTION_BYTES bytes.
+    `plan` gives arena offsets by tensor number; without it TFLM plans the arena itself. `note` is
+    tinynas.cost.plan_metadata.note_text of the plan. Raises ValueError for an operator kind that
+    is not known, and for a note or a description that is longer than its room.
     """
     graph = model.graph
     unknown = sorted(set(_kinds(graph)) - set(OPERATORS))
     if unknown:
         raise ValueError(f"cannot write operators of kind {unknown}; known: {list(OPERATORS)}")
-    if len(description.encode()) > DESCRIPTION_BYTES:
-        raise ValueError(f"a description has at most {DESCRIPTION_BYTES} bytes: {description!r}")
+    rooms = {"note": (note, NOTE_BYTES), "description": (description, DESCRIPTION_BYTES)}
+    for what, (text, room) in rooms.items():
+        if len(text.encode()) > room:
+            raise ValueError(f"a {what} has at most {room} bytes: {text!r}")
     writer = FlatbufferWriter(b"TFL3", TABLE_TYPES)
     _write_model(writer, graph, description)
-    _write_lists(writer, graph, plan or {})
+    _write_lists(writer, graph, plan or {}, note)
     _write_activation(writer, model, graph.inputs[0], ("zero point", "zero"))
     writer.align(ALIGNMENT)
-    buffer = 2
+    buffer = 1 + len(METADATA_NAMES)
     for step, owned in enumerate(own_constants(graph)):
         _write_operator(writer, model, step, owned, buffer)
         buffer += len(owned)

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tinynas.cost.code_size import CodeSize, code_size
+from tinynas.cost.energy import Energy
 from tinynas.cost.kernels import Kernels, scratch_sizes
-from tinynas.cost.latency import MS_PER_US, op_latency_us
+from tinynas.cost.latency import MS_PER_US, Latency, OpTime
+from tinynas.cost.latency_table import Provenance
 from tinynas.cost.memory import Arena, predict_arena, unknown_memory
 from tinynas.cost.model_file import read_bytes, read_model, refuse_unknown
 from tinynas.cost.plan_safety import PlanSafety, plan_safety
@@ -20,14 +22,17 @@ from tinynas.cost.tflite_reader import IDENTIFIER, ModelFile, printable
 from tinynas.errors import ModelFileError
 from tinynas.graph import Graph, Op, op_macs
 from tinynas.report.graph_map import memory_of, tensor_name
+from tinynas.report.latency_json import latency_json, model_json, shares_json
 from tinynas.report.memory_map import MemoryMap
 from tinynas.report.profile_plan import Replanned, replanned, replanned_json
 from tinynas.target import Target
 
 UJ_PER_US_MW = 1e-3
+MJ_PER_UJ = 1e-3
 COLUMNS = (
     *("number", "name", "kind", "writes", "inputs", "outputs", "window", "macs"),
     *("live_bytes", "flash_bytes", "latency_ms_estimated", "energy_uj_estimated"),
+    "latency_provenance",
 )
 WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
@@ -39,8 +44,8 @@ class OpProfile:
     `writes` is the name of its first output, by which converters tell where it comes from.
     `window` is its kernel, stride and dilation as in `3x3 s2`, empty where it has none.
     `live_bytes` are all activations and scratch buffers in memory while it runs; `flash_bytes`
-    the constants that it is the first to read. Latency and energy are estimated; `share` is the
-    part of the model's latency as far as that is known.
+    the constants that it is the first to read. Latency and energy are predicted, `provenance` says
+    from what; `share` is the part of the model's latency as far as that is known.
     """
 
     number: int
@@ -54,6 +59,7 @@ class OpProfile:
     live_bytes: int | None
     flash_bytes: int
     latency_us: float | None
+    provenance: Provenance | None
     share: float | None
     energy_uj: float | None
 
@@ -65,7 +71,8 @@ class Profile:
     `file_bytes` is the length of a .tflite file, None for a layer list. `arena` is None where the
     memory of something is not known, which `unknown` then names. `plan` says who placed the
     activations; `safety` is that of the file's plan, None where it has none. `replanned` is what a
-    new plan would give, where that was asked for.
+    new plan would give, where that was asked for. `latency` is that of the operators whose latency
+    is known, None if that is none.
     """
 
     path: Path
@@ -74,6 +81,7 @@ class Profile:
     operators: tuple[OpProfile, ...]
     memory: MemoryMap
     arena: Arena | None
+    latency: Latency | None
     unknown: tuple[str, ...]
     plan: str
     safety: PlanSafety | None
@@ -109,16 +117,15 @@ class Profile:
         return device.sram_contiguous_bytes.value - device.reserve_sram_bytes.value
 
     @property
-    def latency_ms(self) -> float | None:
-        """Estimated latency of the operators whose latency is known; None if that is none."""
+    def operators_ms(self) -> float | None:
+        """Latency of the operators alone, without what an inference takes besides."""
         known = [op.latency_us for op in self.operators if op.latency_us is not None]
         return sum(known) * MS_PER_US if known else None
 
     @property
-    def energy_uj(self) -> float | None:
-        """Estimated energy of the operators whose energy is known; None if that is none."""
-        known = [op.energy_uj for op in self.operators if op.energy_uj is not None]
-        return sum(known) if known else None
+    def energy(self) -> Energy | None:
+        """Energy of that latency; None where it or the chip's power is not known."""
+        return self.target.energy(self.latency) if self.latency else None
 
     @property
     def untimed(self) -> tuple[str, ...]:
@@ -148,14 +155,18 @@ def profile_model(
     graph, kernels, offsets = model.graph, target.kernels, model.offsets
     unknown = unknown_memory(graph)
     scratch = [_scratch(graph, op, kernels) for op in graph.ops]
+    times = [_time(graph, op, target) for op in graph.ops]
+    known = [time for time in times if time]
+    latency = target.timer.total(known) if known else None
     memory = memory_of(graph, offsets, [sizes or () for sizes in scratch])
     return Profile(
         path=path,
         target=target,
         file_bytes=file_bytes,
-        operators=_operators(graph, scratch, memory, target),
+        operators=_operators(graph, scratch, memory, target, times, latency),
         memory=memory,
         arena=None if unknown else predict_arena(graph, kernels, memory.head_bytes),
+        latency=latency,
         unknown=unknown,
         plan=_plan(graph, offsets),
         safety=plan_safety(graph, offsets, model.plan_safe_for) if offsets else None,
@@ -186,13 +197,15 @@ def _operators(
     scratch: Sequence[tuple[int, ...] | None],
     memory: MemoryMap,
     target: Target,
+    times: Sequence[OpTime | None],
+    latency: Latency | None,
 ) -> tuple[OpProfile, ...]:
     flash = _flash(graph)
-    latencies = [_latency_us(graph, op, target) for op in graph.ops]
-    total_us = sum(latency_us or 0 for latency_us in latencies)
+    total_us = latency.ms / MS_PER_US if latency else 0.0
     rows = []
     for step, op in enumerate(graph.ops):
-        latency_us = latencies[step]
+        time = times[step]
+        latency_us = time.us if time else None
         rows.append(
             OpProfile(
                 number=step,
@@ -206,6 +219,7 @@ def _operators(
                 live_bytes=None if scratch[step] is None else memory.live_bytes[step],
                 flash_bytes=flash[step],
                 latency_us=latency_us,
+                provenance=time.provenance if time else None,
                 share=latency_us / total_us if latency_us is not None and total_us else None,
                 energy_uj=_energy_uj(latency_us, target),
             )
@@ -230,9 +244,9 @@ def _parameters(graph: Graph) -> int:
     return sum(prod(graph.tensors[t].shape) for t in read if graph.tensors[t].constant)
 
 
-def _latency_us(graph: Graph, op: Op, target: Target) -> float | None:
+def _time(graph: Graph, op: Op, target: Target) -> OpTime | None:
     try:
-        return op_latency_us(graph, op, target.device, target.runtime)
+        return target.timer.op(graph, op)
     except ValueError:
         return None
 
@@ -265,7 +279,7 @@ def to_csv(profile: Profile) -> str:
         ms = None if op.latency_us is None else op.latency_us * MS_PER_US
         names = [_inert(name) for name in (op.name, op.kind, op.writes)]
         shapes = [";".join(map(_full_shape, shapes)) for shapes in (op.inputs, op.outputs)]
-        costs = (op.macs, op.live_bytes, op.flash_bytes, ms, op.energy_uj)
+        costs = (op.macs, op.live_bytes, op.flash_bytes, ms, op.energy_uj, op.provenance)
         table.writerow([op.number, *names, *shapes, op.window, *costs])
     return text.getvalue()
 
@@ -301,10 +315,12 @@ def to_json(profile: Profile) -> dict[str, Any]:
             "live_bound_bytes": memory.bound_bytes if arena else None,
             "flash_bytes": profile.flash_bytes,
             "code_bytes": profile.code.bytes,
-            "latency_ms": profile.latency_ms,
-            "energy_uj": profile.energy_uj,
+            **latency_json(profile.latency, profile.energy),
+            "energy_uj": profile.energy.mj / MJ_PER_UJ if profile.energy else None,
         },
-        "latency_provenance": target.device.runtime(target.runtime).latency.provenance,
+        "latency_provenance": profile.latency.provenance if profile.latency else None,
+        "latency_shares": shares_json(profile.latency),
+        "latency_model": model_json(target.timer),
         "limits": {
             "sram_bytes": profile.sram_limit_bytes,
             "flash_bytes": target.device.flash_bytes.value,

@@ -6,18 +6,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from tinynas import __version__
+from tinynas.cost.interval import CONFIDENCE
 from tinynas.cost.latency import MS_PER_US
+from tinynas.cost.latency_choice import Known
 from tinynas.report import memory_svg
 from tinynas.report.memory_map import KIB, short_shape, span_text
 from tinynas.report.plan_text import plan_columns, plan_rows
 from tinynas.report.profile import OpProfile, Profile
 from tinynas.report.profile_plan import Replanned
 from tinynas.report.profile_text import (
+    UJ_PER_MJ,
     chip_text,
     common_head_bytes,
     count_text,
+    energy_of_operators_uj,
     figure_text,
     fits,
+    interval_text,
     map_heading,
     peak_text,
     percent_text,
@@ -25,6 +30,7 @@ from tinynas.report.profile_text import (
     replanned_text,
     safety_text,
     shapes_text,
+    share_of_operators,
     sources,
     totals,
     warning_text,
@@ -185,17 +191,25 @@ def _of(used: int, limit: int) -> str:
 
 
 def _latency_card(profile: Profile) -> str:
-    runtime = profile.target.device.runtime(profile.target.runtime)
-    latency, energy = profile.latency_ms, profile.energy_uj
-    error = runtime.latency.error
-    checked = f"off by {error.mean_percent or 0:g} % on {error.count} measured"
-    more = [_small(checked if error.count else "checked against no measurement")]
+    known, latency, energy = profile.target.timer.known, profile.latency, profile.energy
+    more = []
+    if latency:
+        ends = interval_text(latency.low_ms, latency.high_ms)
+        more.append(_small(f"{ends} ms at {CONFIDENCE:.0%}"))
+    checked = known.checked
+    more.append(
+        _small(
+            f"off by {checked.mean_percent:.1f} % on {checked.count} measured"
+            if checked
+            else "checked against no measurement"
+        )
+    )
     if profile.untimed:
         more.append(_small(f"without {', '.join(profile.untimed)}"))
-    if energy is not None:
-        more.append(_small(f"energy {figure_text(energy)} \N{MICRO SIGN}J"))
-    big = "not known" if latency is None else f"{figure_text(latency)} ms"
-    return _card("latency", runtime.latency.provenance, big, *more)
+    if energy:
+        more.append(_small(f"energy {figure_text(energy.mj * UJ_PER_MJ)} \N{MICRO SIGN}J"))
+    big = f"{figure_text(latency.ms)} ms" if latency else "not known"
+    return _card("latency", latency.provenance if latency else known.provenance, big, *more)
 
 
 def _map(profile: Profile) -> Iterator[str]:
@@ -276,10 +290,10 @@ def _operators(profile: Profile) -> Iterator[str]:
     )
     left = ("operator", "writes")
     headings = ["", *left, "window", "input", "output", "MACs", "live bytes", "flash bytes"]
-    headings += ["estimated ms", "%"]
-    powered = profile.energy_uj is not None
+    headings += ["predicted ms", "%"]
+    powered = profile.energy is not None
     if powered:
-        headings.append("estimated \N{MICRO SIGN}J")
+        headings.append("predicted \N{MICRO SIGN}J")
     most, peak = _Most(profile.operators), profile.memory.peak
     rows = [_row(op, most, peak=op.number == peak, powered=powered) for op in profile.operators]
     yield _table(headings, left, [*rows, _sums(profile)])
@@ -316,11 +330,10 @@ def _row(op: OpProfile, most: _Most, *, peak: bool, powered: bool) -> str:
 
 
 def _sums(profile: Profile) -> str:
-    latency = profile.latency_ms
     words = ["", "sum", *[""] * 4, f"{profile.macs:,}", "", f"{profile.constants_bytes:,}"]
-    words += [figure_text(latency), "" if latency is None else "100"]
-    if profile.energy_uj is not None:
-        words.append(figure_text(profile.energy_uj))
+    words += [figure_text(profile.operators_ms), percent_text(share_of_operators(profile))]
+    if profile.energy is not None:
+        words.append(figure_text(energy_of_operators_uj(profile)))
     cells = (_cell(text, "left" if text == "sum" else "") for text in words)
     return f'<tr class="sum">{"".join(cells)}</tr>'
 
@@ -338,11 +351,17 @@ def _totals(profile: Profile) -> Iterator[str]:
     yield _table(("figure", "value", "source"), ("figure", "source"), _figures(profile))
 
 
+def _checked(known: Known) -> str:
+    """How the model was checked and how far off it was."""
+    method = f" ({known.checked.method})" if known.checked else ""
+    return f"Checked{method}: {known.error_text()}."
+
+
 def _figures(profile: Profile) -> Iterator[str]:
     """What the chip's file says, with its sources."""
     device = profile.target.device
     power = device.active_power_mw
-    latency = device.runtime(profile.target.runtime).latency
+    known = profile.target.timer.known
     figures = [
         ("clock, Hz", f"{device.clock_hz.value:,}", device.clock_hz.source),
         ("SRAM, bytes", f"{device.sram_bytes.value:,}", device.sram_bytes.source),
@@ -359,7 +378,7 @@ def _figures(profile: Profile) -> Iterator[str]:
         ("flash, bytes", f"{device.flash_bytes.value:,}", device.flash_bytes.source),
         ("code, bytes", f"{profile.code.bytes:,}", profile.code.source),
         *((f"of it {p.what}", f"{p.bytes:,}", "") for p in profile.code.parts),
-        ("latency", latency.provenance, f"{latency.source} Checked: {latency.error.checked_on}"),
+        ("latency", known.provenance, f"{known.words()}: {known.model.source} {_checked(known)}"),
     ]
     if power is not None:
         figures.append(("active power, mW", f"{power.value:g}", power.source))

@@ -27,6 +27,7 @@ from tinynas.report.profile_text import (
     chip_text,
     common_head_bytes,
     count_text,
+    energy_of_operators_uj,
     figure_text,
     fits,
     map_heading,
@@ -36,6 +37,7 @@ from tinynas.report.profile_text import (
     replanned_text,
     safety_text,
     shapes_text,
+    share_of_operators,
     sources,
     totals,
     warning_text,
@@ -86,7 +88,7 @@ def print_profile(profile: Profile, out: Console) -> None:
 
 def _operators(profile: Profile, width: int) -> Iterator[RenderableType]:
     rows = [*(_cells(profile, op) for op in profile.operators), _sums(profile)]
-    power = profile.energy_uj is not None
+    power = profile.energy is not None
     layouts = [[c for c in columns if power or c != ENERGY] for columns in LAYOUTS]
     fitting = (columns for columns in layouts if _needed(columns, rows) <= width)
     columns = next(fitting, layouts[-1])
@@ -123,9 +125,9 @@ def _sums(profile: Profile) -> Row:
         "MACs": count_text(profile.macs),
         "M\nMACs": figure_text(profile.macs / 1e6),
         FLASH: count_text(profile.constants_bytes),
-        TIME: figure_text(profile.latency_ms),
-        SHARE: "" if profile.latency_ms is None else "100",
-        ENERGY: figure_text(profile.energy_uj),
+        TIME: figure_text(profile.operators_ms),
+        SHARE: percent_text(share_of_operators(profile)),
+        ENERGY: figure_text(energy_of_operators_uj(profile)),
     }
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tinynas.budget import format_bytes
+from tinynas.cost.interval import CONFIDENCE
+from tinynas.cost.latency import Latency
 from tinynas.cost.plan_safety import LIBRARY_TEXTS, safety_lines, safety_warning
 from tinynas.cost.tflite_reader import printable
 from tinynas.report.memory_map import short_shape, span_text
@@ -14,6 +16,8 @@ from tinynas.report.profile import OpProfile, Profile
 from tinynas.report.profile_plan import Replanned, replanned_lines
 
 NONE = "-"
+UJ_PER_MJ = 1000
+INTERVAL_LABEL = f"  its interval at {CONFIDENCE:.0%}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,33 @@ def percent_text(share: float | None) -> str:
     if share is None:
         return NONE
     return "<0.1" if 0 < share < 0.0005 else f"{100 * share:.1f}"
+
+
+def interval_text(low: float, high: float) -> str:
+    """Both ends of an interval."""
+    return f"{figure_text(low)} to {figure_text(high)}"
+
+
+def share_of_operators(profile: Profile) -> float | None:
+    """The part of the latency that operators take; the rest is the inference's own."""
+    if profile.latency is None or profile.operators_ms is None or not profile.latency.ms:
+        return None
+    return profile.operators_ms / profile.latency.ms
+
+
+def energy_of_operators_uj(profile: Profile) -> float | None:
+    """Energy of the operators whose energy is known; None if that is none."""
+    known = [op.energy_uj for op in profile.operators if op.energy_uj is not None]
+    return sum(known) if known else None
+
+
+def shares_text(latency: Latency) -> str:
+    """How much of a latency, and how many of its operators, are of each provenance."""
+    parts = (
+        f"{share.time:.0%} of it and {share.operators:.0%} of the operators are {name}"
+        for name, share in latency.shares.items()
+    )
+    return ", ".join(parts)
 
 
 def chip_text(profile: Profile) -> str:
@@ -125,13 +156,22 @@ def _flash(profile: Profile) -> Iterator[Total]:
 def _work(profile: Profile) -> Iterator[Total]:
     yield Total(label="MACs", counted=count_text(profile.macs))
     yield Total(label="parameters", counted=count_text(profile.parameters))
-    provenance = profile.target.device.runtime(profile.target.runtime).latency.provenance
+    latency, energy = profile.latency, profile.energy
+    provenance = latency.provenance if latency else "estimated"
     what = f"{provenance} latency"
     if profile.untimed:
         timed = sum(op.latency_us is not None for op in profile.operators)
         what += f" of {timed} of {len(profile.operators)} operators"
-    yield Total(label=f"{what}, ms", predicted=figure_text(profile.latency_ms), note=5)
-    yield Total(label=f"{provenance} energy, uJ", predicted=figure_text(profile.energy_uj), note=6)
+    ms = figure_text(latency.ms if latency else None)
+    yield Total(label=f"{what}, ms", predicted=ms, note=5)
+    if latency:
+        ends = interval_text(latency.low_ms, latency.high_ms)
+        yield Total(label=INTERVAL_LABEL, predicted=ends)
+    uj = figure_text(energy.mj * UJ_PER_MJ if energy else None)
+    yield Total(label=f"{provenance} energy, uJ", predicted=uj, note=6)
+    if energy:
+        ends = interval_text(energy.low_mj * UJ_PER_MJ, energy.high_mj * UJ_PER_MJ)
+        yield Total(label=INTERVAL_LABEL, predicted=ends)
 
 
 def sources(profile: Profile) -> list[str]:
@@ -159,14 +199,14 @@ def _file_source(profile: Profile) -> str:
 
 def _latency_source(profile: Profile) -> str:
     """What the latency rests on, and what it leaves out."""
-    device, runtime = profile.target.device, profile.target.runtime
-    error = device.runtime(runtime).latency.error
-    words = f"sum of cycles per operator, {runtime} in {device.name}.yaml; "
-    if error.count:
-        of = f"{error.count} measured latenc{'y' if error.count == 1 else 'ies'}"
-        words += f"on {of} it was off by {error.mean_percent:g} % on average"
-    else:
-        words += "it has not been checked against any measured latency"
+    known = profile.target.timer.known
+    if profile.latency is None:
+        return f"no latency is known for {profile.target.runtime} on {known.mcu}"
+    words = (
+        f"sum of cycles per operator, {known.words()}, {known.rests_on()}; {known.error_text()}"
+    )
+    if len(profile.latency.shares) > 1:
+        words += f"; {shares_text(profile.latency)}"
     if profile.untimed:
         count = sum(op.latency_us is None for op in profile.operators)
         words += (
@@ -180,7 +220,12 @@ def _energy_source(profile: Profile) -> str:
     power = profile.target.device.active_power_mw
     if power is None:
         return f"the active power of {profile.target.device.name} is not known"
-    words = f"the latency times an active power of {power.value:g} mW ({power.source})"
+    spread = (
+        ""
+        if power.low is None and power.high is None
+        else (f", from {power.lowest:g} to {power.highest:g} in single measurements")
+    )
+    words = f"the latency times an active power of {power.value:g} mW{spread} ({power.source})"
     return words + ("; it leaves out the same operators" if profile.untimed else "")
 
 

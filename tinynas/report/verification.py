@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from tinynas.budget import Budget, format_bytes
+from tinynas.budget import Budget, format_bytes, time_text
 from tinynas.cost.kernels import HOST_KERNELS
-from tinynas.cost.latency import graph_latency_ms
+from tinynas.cost.latency import Latency, Timer
 from tinynas.cost.memory import predict_arena
 from tinynas.cost.plan_safety import plan_safety, safety_lines
 from tinynas.data.dataset import Dataset
@@ -23,6 +23,7 @@ from tinynas.deploy.check import runtime_name
 from tinynas.deploy.finetune import float_accuracy
 from tinynas.deploy.integer import simulate
 from tinynas.deploy.verify import ArenaUse, measure_arena, run_int8, runtime_available
+from tinynas.report.latency_json import latency_json, model_json, shares_json
 from tinynas.search.candidates import Candidate
 from tinynas.space.arch import Arch
 from tinynas.target import Target
@@ -32,6 +33,8 @@ Progress = Callable[[int, int], None]
 
 # Images per process of the runtime: enough to outweigh its start of about a second.
 CHUNK_IMAGES = 200
+# Sums of the same microseconds in another order differ by as much at most.
+ROUNDING = 1e-9
 
 
 def measure(built: Built) -> ArenaUse | None:
@@ -39,7 +42,7 @@ def measure(built: Built) -> ArenaUse | None:
     return measure_arena(built.content) if runtime_available() else None
 
 
-def misses(built: Built, arena: ArenaUse | None, budget: Budget) -> str | None:
+def misses(built: Built, arena: ArenaUse | None, budget: Budget, timer: Timer) -> str | None:
     """Why a model is no answer to the budget, in one sentence; None if it is one.
 
     A measurement that differs from the prediction counts as a miss: the 32-bit figure, which no
@@ -68,7 +71,16 @@ def misses(built: Built, arena: ArenaUse | None, budget: Budget) -> str | None:
             f"the runtime's records take {arena.tail_bytes:,} bytes on this host, predicted were "
             f"{records:,}"
         )
-    return None
+    return too_slow(timer.graph(built.model.graph), budget)
+
+
+def too_slow(latency: Latency, budget: Budget) -> str | None:
+    """Why a latency keeps the limits on latency and energy not, None if it does."""
+    limit_ms = budget.predicted_ms
+    if limit_ms is None or latency.ms <= limit_ms * (1 + ROUNDING):
+        return None
+    takes = time_text(budget, latency.ms)
+    return f"it takes {takes}, where at most {limit_ms:.4g} ms may be predicted"
 
 
 def describe(
@@ -89,7 +101,7 @@ def describe(
     executed = run_in_chunks(built.content, images, threads, progress) if arena else None
     answers = simulated if executed is None else executed
     graph = built.model.graph
-    latency_ms = graph_latency_ms(graph, target.device, target.runtime)
+    latency = target.timer.graph(graph)
     return {
         "model": "6_model.tflite",
         "arch": arch.to_json(),
@@ -97,8 +109,15 @@ def describe(
         "mcu": target.device.name,
         "mcu_named": target.named,
         "runtime": target.runtime,
-        "predicted": {**asdict(built.predicted), "latency_ms": round(latency_ms, 4)},
-        "latency_provenance": target.device.runtime(target.runtime).latency.provenance,
+        "predicted": {
+            **asdict(built.predicted),
+            **latency_json(latency, target.energy(latency)),
+        },
+        "latency_provenance": latency.provenance,
+        "latency_shares": shares_json(latency),
+        "latency_model": model_json(target.timer),
+        "active_power_mw": target.device.active_power_mw
+        and target.device.active_power_mw.model_dump(mode="json"),
         "measured": {
             "sram_head_bytes": arena.head_bytes if arena else None,
             "file_bytes": len(built.content),

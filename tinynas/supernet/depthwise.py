@@ -25,6 +25,7 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, *, stride: int, padding: Pair) -
 
     Only the route of the gradient differs, and it only for kernels wider than 3 on a CPU.
     """
+    weight = weight.to(x.dtype)  # autocast does not look into the function below
     if x.device.type == "cpu" and weight.shape[-1] > PIECE and weight.requires_grad:
         y: Tensor = _Depthwise.apply(x, weight, stride, padding)
         return y
@@ -64,12 +65,12 @@ def _backward(
 
 def weight_gradient(x: Tensor, grad: Tensor, *, kernel: int, stride: int, padding: Pair) -> Tensor:
     """Gradient of the weight (C, 1, k, k), k > 3, from x (N, C, H, W) and grad (N, C, h, w)."""
-    channels = x.shape[1]
-    padded = _padded(x, padding, slack=kernel)
+    channels, (rows, cols) = x.shape[1], padding
+    padded = _framed(x, rows=(rows, rows), cols=(cols, cols), slack=kernel)
     # All pieces read an input of one width, so they yield more columns than grad has: zeros there
     # cancel what the shifted views read beyond a row's end.
     columns = (padded.shape[-1] - PIECE) // stride + 1
-    grad = F.pad(grad, (0, columns - grad.shape[-1])).contiguous(memory_format=torch.channels_last)
+    grad = _framed(grad, rows=(0, 0), cols=(0, columns - grad.shape[-1]), slack=0)
     empty = padded.new_empty(channels, 1, kernel, PIECE)
     starts = [*range(0, kernel - PIECE, PIECE), kernel - PIECE]
     pieces = []
@@ -80,16 +81,16 @@ def weight_gradient(x: Tensor, grad: Tensor, *, kernel: int, stride: int, paddin
     return torch.cat(pieces, dim=3)
 
 
-def _padded(x: Tensor, padding: Pair, *, slack: int) -> Tensor:
-    """x in channels_last with zeros around it, and `slack` pixels of zeros after its end."""
-    (batch, channels, height, width), (rows, cols) = x.shape, padding
-    shape = (batch, height + 2 * rows, width + 2 * cols, channels)
+def _framed(x: Tensor, *, rows: Pair, cols: Pair, slack: int) -> Tensor:
+    """x in channels_last with zeros (before, after) it, and `slack` pixels of zeros at the end."""
+    (batch, channels, height, width), (top, left) = x.shape, (rows[0], cols[0])
+    shape = (batch, sum(rows) + height, sum(cols) + width, channels)
     count = torch.Size(shape).numel()
     flat = x.new_empty(count + slack * channels)
     flat[count:] = 0
-    padded = flat[:count].view(shape)
+    framed = flat[:count].view(shape)
     # Zeros only where x does not go: memory traffic is what this costs.
-    padded[:, :rows] = padded[:, rows + height :] = 0
-    padded[:, :, :cols] = padded[:, :, cols + width :] = 0
-    padded[:, rows : rows + height, cols : cols + width] = x.permute(0, 2, 3, 1)
-    return padded.permute(0, 3, 1, 2)
+    framed[:, :top] = framed[:, top + height :] = 0
+    framed[:, :, :left] = framed[:, :, left + width :] = 0
+    framed[:, top : top + height, left : left + width] = x.permute(0, 2, 3, 1)
+    return framed.permute(0, 3, 1, 2)

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from tinynas.space.arch import Arch
 from tinynas.supernet.augment import to_input
-from tinynas.supernet.fit import Images, Labels
+from tinynas.supernet.batches import Images, Labels
 from tinynas.supernet.network import Supernet, extract, fuse
 
 BATCH = 32  # images; the activations of larger batches leave the processor's cache
+BATCH_ON_GPU = 1024  # where statistics are not taken: those keep their batches everywhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +60,12 @@ def recalibrate_and_score(
 
     `calibration_images` must come from the training split.
     """
-    with one_thread(), torch.no_grad():
+    with one_thread():
         net = recalibrate(extract(supernet, arch), calibration_images)
         return score(net, val_images, val_labels)
 
 
+@torch.no_grad()
 def recalibrate(net: nn.Sequential, images: Images) -> nn.Sequential:
     """A copy in evaluation mode whose batch-norm statistics are those of `images`.
 
@@ -93,11 +95,13 @@ def predict_logits(net: nn.Sequential, images: Images) -> npt.NDArray[np.float32
     """Logits (N, classes) of an extracted subnet in evaluation mode, on one thread."""
     with one_thread(), torch.inference_mode():
         fused = fuse(net)
-        logits = torch.cat([fused(x) for x in _batches(fused, images)])
+        on_cpu = next(fused.parameters()).device.type == "cpu"
+        batches = _batches(fused, images, BATCH if on_cpu else BATCH_ON_GPU)
+        logits = torch.cat([fused(x) for x in batches])
     return logits.cpu().numpy()
 
 
-def _batches(net: nn.Module, images: Images) -> Iterator[Tensor]:
+def _batches(net: nn.Module, images: Images, size: int = BATCH) -> Iterator[Tensor]:
     device = next(net.parameters()).device
-    for batch in np.array_split(images, max(1, len(images) // BATCH)):
+    for batch in np.array_split(images, max(1, len(images) // size)):
         yield to_input(torch.from_numpy(np.array(batch)).to(device))

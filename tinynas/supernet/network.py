@@ -10,7 +10,6 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinynas.errors import UsageError
@@ -18,6 +17,7 @@ from tinynas.graph import output_size, same_padding
 from tinynas.space.arch import Arch, check_arch
 from tinynas.space.lower import CLASSIFIER, POOL, block_prefix, has_skip
 from tinynas.space.spec import SearchSpace
+from tinynas.supernet.activation import ReLU6, relu6
 from tinynas.supernet.depthwise import depthwise_conv2d
 from tinynas.supernet.layers import BATCH_NORM_EPS, BatchNorm, Conv, Depthwise, Pointwise
 
@@ -47,8 +47,8 @@ class Block(nn.Module):
         """x (N, cin, H, W) through the block's first `expansion` x cin hidden channels."""
         y = x
         if self.expand is not None and expansion > 1:
-            y = F.relu6(self.expand(y, self.cin * expansion), inplace=True)
-        y = F.relu6(self.depthwise(y, kernel), inplace=True)
+            y = relu6(self.expand(y, self.cin * expansion))
+        y = relu6(self.depthwise(y, kernel))
         out: Tensor = self.project(y)
         return x + out if self.skip else out
 
@@ -87,7 +87,7 @@ class Supernet(nn.Module):
 
     def forward(self, x: Tensor, arch: Arch) -> Tensor:
         """Logits (N, classes) of the subnet for x (N, C, H, W), with x's batch statistics."""
-        y = F.relu6(self.stem(x), inplace=True)
+        y = relu6(self.stem(x))
         for stage, choices in enumerate(zip(arch.kernels, arch.expansions, strict=True)):
             for position, (kernel, expansion) in enumerate(zip(*choices, strict=True)):
                 y = self.block(stage, position)(y, kernel, expansion)
@@ -170,7 +170,7 @@ class ConvNorm(nn.Sequential):
             self.norm.weight.copy_(norm.weight[:cout])
             self.norm.bias.copy_(norm.bias[:cout])
         if relu6:
-            self.add_module("relu6", nn.ReLU6(inplace=True))
+            self.add_module("relu6", ReLU6())
 
 
 @torch.no_grad()

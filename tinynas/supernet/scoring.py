@@ -22,8 +22,8 @@ import torch
 from tinynas.data.dataset import Split
 from tinynas.errors import TinynasError
 from tinynas.space.arch import Arch
+from tinynas.supernet.batches import Images
 from tinynas.supernet.evaluate import Score, recalibrate_and_score
-from tinynas.supernet.fit import Images
 from tinynas.supernet.network import Supernet
 
 WORKER = "tinynas.supernet.scoring_worker"

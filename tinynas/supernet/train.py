@@ -1,33 +1,27 @@
-"""Training of the shared weights: the sandwich rule with in-place distillation.
-
-BigNAS (Yu et al., arXiv 2003.11142, section 3.1): every step trains the largest subnet on the
-labels, and the smallest and a few random ones on what the largest said in the same step.
-"""
+"""Training of the shared weights, by either trainer."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from tinynas.space.arch import Arch, Genes, decode, largest, random_genes, smallest
-from tinynas.supernet.fit import Images, Labels, Progress, fit
+from tinynas.space.arch import Arch
+from tinynas.supernet.batches import Images, Labels, check_data, steps_per_epoch
+from tinynas.supernet.course import Sampler, shares, split_steps
+from tinynas.supernet.fit import Progress, fit
 from tinynas.supernet.network import Supernet
+from tinynas.supernet.pace import TimePlan, plan_once
 from tinynas.supernet.settings import TrainSettings
-
-Sampler = Callable[[int, np.random.Generator], Genes]
+from tinynas.supernet.trainers import make_course, subnets_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
-    """Mean over each epoch's steps of the largest subnet's loss."""
+    """Mean over each epoch's steps of the loss: of the largest subnet, or of a phase's subnets."""
 
     losses: tuple[float, ...]
 
@@ -40,6 +34,8 @@ def train_supernet(
     *,
     seed: int,
     device: torch.device | str = "cpu",
+    plan: Path | None = None,
+    on_plan: Callable[[TimePlan], None] | None = None,
     checkpoint: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
     sampler: Sampler | None = None,
@@ -49,51 +45,35 @@ def train_supernet(
     """Losses of the training; `supernet` is trained in place on uint8 images (N, H, W, C).
 
     `sampler(count, rng)` draws the random subnets as genes, uniformly from the whole space by
-    default; `top` and `bottom` are the subnets that every step trains, by default the space's
-    largest and smallest at the images' resolution. See `fit` for `checkpoint` and errors.
+    default; `top` and `bottom` are the subnets that every step of the sandwich trains, by default
+    the space's largest and smallest at the images' resolution. With `settings.time` the steps
+    that fit into it are planned, kept in the file `plan`, and told to `on_plan`. See `fit` for
+    `checkpoint` and errors.
     """
-    space, width, resolution = supernet.space, supernet.width, images.shape[1]
-    top = top or largest(space, width=width, resolution=resolution)
-    bottom = bottom or smallest(space, width=width, resolution=resolution)
-    draw = sampler or partial(random_genes, space)
-
-    def backward(x: Tensor, y: Tensor, rng: np.random.Generator) -> float:
-        genes = draw(settings.random_subnets, rng) if settings.random_subnets else ()
-        others = [decode(space, row, width=width, resolution=resolution) for row in genes]
-        return sandwich(supernet, x, y, top, [bottom, *others], settings.label_smoothing)
-
-    identity = {"subnets": json.dumps([top.to_json(), bottom.to_json()])}
+    check_data(images, labels)
+    supernet.to(device)
+    subnets = subnets_of(supernet, images.shape[1], sampler=sampler, top=top, bottom=bottom)
+    steps = settings.epochs * steps_per_epoch(len(images), settings.batch_size)
+    if settings.time is not None:
+        time_plan = plan_once(
+            plan, supernet, images, labels, settings, subnets, seed=seed, device=device
+        )
+        if on_plan:
+            on_plan(time_plan)
+        steps = time_plan.steps
+    parts = split_steps(steps, shares(settings))
+    course = make_course(supernet, images, settings, subnets, parts, seed)
     losses = fit(
         supernet,
         images,
         labels,
         settings,
-        backward,
+        course.phases,
         seed=seed,
         device=device,
+        frozen=course.teacher,
         checkpoint=checkpoint,
-        identity=identity,
+        identity={"subnets": json.dumps([subnets.top.to_json(), subnets.bottom.to_json()])},
         progress=progress,
     )
     return TrainResult(losses=losses)
-
-
-def sandwich(
-    supernet: Supernet,
-    x: Tensor,
-    y: Tensor,
-    top: Arch,
-    others: list[Arch],
-    label_smoothing: float,
-) -> float:
-    """Loss of `top` on the labels; adds the gradients of its loss and of each other subnet's.
-
-    One backward pass per subnet: only one subnet's activations are in memory at a time.
-    """
-    logits = supernet(x, top)
-    loss = F.cross_entropy(logits, y, label_smoothing=label_smoothing)
-    loss.backward()  # type: ignore[no-untyped-call]
-    soft_labels = logits.detach().softmax(1)
-    for arch in others:
-        F.cross_entropy(supernet(x, arch), soft_labels).backward()  # type: ignore[no-untyped-call]
-    return loss.item()

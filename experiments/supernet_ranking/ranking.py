@@ -1,0 +1,282 @@
+"""Can the supernet's ranking of subnets be believed? Its scores against training them alone.
+
+    python experiments/supernet_ranking/ranking.py CIFAR --out results
+
+Draws subnets uniformly from those that fit a budget and whose MACs lie within 20 % of one count,
+scores them with the weights of a supernet on the validation split, trains each alone and tests it
+on the test split. Kendall's tau between the two, with a bootstrap interval over subnets, beside
+the tau of MACs alone. Killed at any time, the same command goes on; OUT gets ranking.csv, .png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import kendalltau
+
+from tinynas.config import Config, TargetConfig, usable_cores
+from tinynas.cost.fitting import FittingSampler
+from tinynas.data.dataset import Dataset, take
+from tinynas.data.open import open_data
+from tinynas.deploy.finetune import finetune, float_accuracy
+from tinynas.shrink import compile_task
+from tinynas.space.arch import Arch, Genes, decode
+from tinynas.space.spec import find_space
+from tinynas.supernet.accelerator import find_accelerator
+from tinynas.supernet.fit import Progress
+from tinynas.supernet.network import Supernet, extract
+from tinynas.supernet.scoring import score_all
+from tinynas.supernet.settings import FinetuneSettings, TrainSettings
+from tinynas.supernet.train import train_supernet
+from tinynas.target import make_task, resolve_target
+
+FIELDS = ("subnet", "macs", "supernet_val_accuracy", "alone_test_accuracy", "arch")
+STATISTICS_IMAGES = 1280  # for batch norm: 20 batches of 64, as MCUNet takes
+WINDOW = 0.2  # how far MACs may lie from one count, as a fraction of it
+RESAMPLES = 10_000
+AUGMENTATION = {"shift": 0.125, "flip": True}
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alone:
+    """A subnet to be trained alone, once with each of several seeds."""
+
+    number: int
+    repeat: int
+    arch: Arch
+    options: argparse.Namespace
+
+
+def load(options: argparse.Namespace) -> Dataset:
+    data = open_data(str(options.data)).load(options.resolution)
+    train = take(data.train, options.images, options.seed) if options.images else data.train
+    return Dataset(
+        info=data.info, resolution=data.resolution, train=train, val=data.val, test=data.test
+    )
+
+
+def make_sampler(options: argparse.Namespace, classes: int) -> FittingSampler:
+    target = resolve_target(
+        Config(target=TargetConfig.model_validate({"sram": options.sram, "flash": options.flash}))
+    )
+    table = compile_task(
+        find_space(options.space),
+        make_task(target, classes, 3, patch=False),
+        options.width,
+        options.resolution,
+    )
+    return FittingSampler(table, target.budget)
+
+
+def draw(sampler: FittingSampler, options: argparse.Namespace) -> tuple[Genes, Genes]:
+    """Different subnets inside the window of MACs, uniformly, and their MACs.
+
+    The window is around the median MACs of all that fit, if no count is given.
+    """
+    rng = np.random.default_rng(options.seed)
+    drawn = sampler.sample(1000, rng)
+    macs = sampler.table.evaluate(drawn).macs
+    middle = options.macs or float(np.median(macs))
+    while True:
+        inside = drawn[np.abs(macs / middle - 1) <= WINDOW]
+        _, first = np.unique(inside, axis=0, return_index=True)
+        if len(first) >= options.subnets:
+            chosen = inside[np.sort(first)[: options.subnets]]
+            return chosen, sampler.table.evaluate(chosen).macs
+        drawn = np.concatenate([drawn, sampler.sample(1000, rng)])
+        macs = sampler.table.evaluate(drawn).macs
+
+
+def make_supernet(options: argparse.Namespace, classes: int, seed: int) -> Supernet:
+    return Supernet(
+        find_space(options.space), width=options.width, classes=classes, channels=3, seed=seed
+    )
+
+
+def trained_supernet(
+    options: argparse.Namespace, data: Dataset, sampler: FittingSampler
+) -> Supernet:
+    supernet = make_supernet(options, len(data.info.labels), options.seed)
+    settings = TrainSettings.model_validate(
+        {
+            "augmentation": AUGMENTATION,
+            "epochs": options.epochs,
+            "time": options.minutes * 60 or None,
+            **json.loads(options.settings),
+        }
+    )
+
+    def progress(at: Progress) -> None:
+        if at.ends_epoch:
+            print(
+                f"supernet, epoch {at.epoch + 1} of {at.epochs} {at.phase}: loss {at.loss:.3f}",
+                flush=True,
+            )
+
+    train_supernet(
+        supernet,
+        data.train.images,
+        data.train.labels,
+        settings,
+        seed=options.seed,
+        device=find_accelerator(options.accelerator),
+        plan=options.out / "plan.json",
+        checkpoint=options.out / "supernet.pt",
+        sampler=lambda count, rng: sampler.sample(count, rng),
+        progress=progress,
+    )
+    return supernet
+
+
+def train_alone(job: Alone) -> float:
+    """Test accuracy of a subnet trained alone, from new weights; kept in a file when done."""
+    options = job.options
+    path = options.out / "alone" / f"{job.number}-{job.repeat}.json"
+    if path.exists():
+        return float(json.loads(path.read_text())["accuracy"])
+    torch.set_num_threads(max(1, options.threads // options.workers))
+    data = load(options)
+    seed = options.seed + 1000 * (job.number + 1) + job.repeat
+    supernet = make_supernet(options, len(data.info.labels), seed)
+    settings = FinetuneSettings.model_validate(
+        {"augmentation": AUGMENTATION, "epochs": options.alone_epochs, "lr": options.alone_lr}
+    )
+    net = finetune(
+        extract(supernet, job.arch),
+        data.train.images,
+        data.train.labels,
+        settings,
+        seed=seed,
+        device=find_accelerator(options.accelerator),
+        checkpoint=path.with_suffix(".pt"),
+    )
+    accuracy = float_accuracy(net, data.test.images, data.test.labels)
+    path.write_text(json.dumps({"accuracy": accuracy}) + "\n", encoding="utf-8")
+    path.with_suffix(".pt").unlink()
+    print(f"subnet {job.number} alone, {job.repeat}: {accuracy:.4f}", flush=True)
+    return accuracy
+
+
+def train_all_alone(archs: Sequence[Arch], options: argparse.Namespace) -> Floats:
+    """Mean test accuracies, `workers` subnets being trained at a time, each in a process."""
+    (options.out / "alone").mkdir(exist_ok=True)
+    jobs = [
+        Alone(number=number, repeat=repeat, arch=arch, options=options)
+        for repeat in range(options.repeats)
+        for number, arch in enumerate(archs)
+    ]
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+        accuracies = np.array(list(pool.map(train_alone, jobs)))
+    return accuracies.reshape(options.repeats, len(archs)).mean(0)
+
+
+def tau(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
+    return float(kendalltau(first, second).statistic)
+
+
+def intervals(scores: Floats, macs: Floats, alone: Floats, seed: int) -> dict[str, list[float]]:
+    """95 % percentile intervals of both taus and of their difference, subnets drawn again."""
+    rng = np.random.default_rng(seed)
+    taus = np.empty((RESAMPLES, 2))
+    for row in taus:
+        again = rng.integers(len(alone), size=len(alone))
+        row[:] = tau(scores[again], alone[again]), tau(macs[again], alone[again])
+
+    def interval(values: Floats) -> list[float]:
+        return [round(float(q), 3) for q in np.nanquantile(values, [0.025, 0.975])]
+
+    return {
+        "supernet": interval(taus[:, 0]),
+        "macs": interval(taus[:, 1]),
+        "difference": interval(taus[:, 0] - taus[:, 1]),
+    }
+
+
+def draw_picture(path: Path, scores: Floats, macs: Floats, alone: Floats) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4))
+    left, right = figure.subplots(1, 2, sharey=True)
+    left.scatter(scores, alone, color="#0072b2")
+    left.set(xlabel="validation accuracy with the supernet's weights")
+    left.set(ylabel="test accuracy, trained alone", title=f"tau {tau(scores, alone):.2f}")
+    right.scatter(macs / 1e6, alone, color="#d55e00")
+    right.set(xlabel="million MACs", title=f"tau {tau(macs, alone):.2f}")
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--space", default="mcunet-small")
+    parser.add_argument("--width", type=float, default=0.5)
+    parser.add_argument("--resolution", type=int, default=32)
+    parser.add_argument("--sram", default="64k")
+    parser.add_argument("--flash", default="512k")
+    parser.add_argument("--macs", type=float, help="default: the median of all that fit")
+    parser.add_argument("--subnets", type=int, default=24)
+    parser.add_argument("--images", type=int, help="of the training split; default all")
+    parser.add_argument("--minutes", type=float, default=0.0, help="of the supernet's training")
+    parser.add_argument(
+        "--epochs", type=int, default=20, help="of the supernet, without --minutes"
+    )
+    parser.add_argument("--settings", default="{}", help="JSON over the supernet's defaults")
+    parser.add_argument("--alone-epochs", type=int, default=8)
+    parser.add_argument("--alone-lr", type=float, default=4e-3)
+    parser.add_argument("--repeats", type=int, default=1, help="trainings of each, averaged")
+    parser.add_argument("--workers", type=int, default=usable_cores())
+    parser.add_argument("--threads", type=int, default=usable_cores())
+    parser.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    options.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(options.threads)
+    data = load(options)
+    sampler = make_sampler(options, len(data.info.labels))
+    genes, counts = draw(sampler, options)
+    where = {"width": options.width, "resolution": options.resolution}
+    archs = [decode(sampler.table.space, row, **where) for row in genes]
+    supernet = trained_supernet(options, data, sampler)
+    statistics = take(data.train, STATISTICS_IMAGES, options.seed).images
+    found = score_all(supernet, archs, statistics, data.val, options.threads)
+    scores = np.array([score.accuracy for score in found])
+    print(f"scored {len(archs)} subnets: {scores.min():.4f} to {scores.max():.4f}", flush=True)
+    alone, macs = train_all_alone(archs, options), counts.astype(np.float64)
+    with (options.out / "ranking.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(FIELDS)
+        for number, (arch, *row) in enumerate(zip(archs, counts, scores, alone, strict=True)):
+            writer.writerow([number, *row, json.dumps(arch.to_json())])
+    draw_picture(options.out / "ranking.png", scores, macs, alone)
+    print(
+        json.dumps(
+            {
+                "subnets": len(archs),
+                "macs": [int(counts.min()), int(counts.max())],
+                "tau_supernet": round(tau(scores, alone), 3),
+                "tau_macs": round(tau(macs, alone), 3),
+                "intervals": intervals(scores, macs, alone, options.seed),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,6 @@
+"""For the tests of this folder: `latency_tables` can be imported."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
