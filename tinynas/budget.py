@@ -102,7 +102,7 @@ class Budget:
 
     Latency is predicted. With a `confidence` the upper end of its interval is held against the
     limits, which is the prediction times `margin`; else the prediction itself. Energy is that
-    latency times `power_mw`.
+    latency times `power_mw`. `macs`, multiply-accumulates, are limited by nothing but a search.
     """
 
     sram_bytes: int
@@ -112,6 +112,7 @@ class Budget:
     confidence: float | None = None
     margin: float = 1.0
     power_mw: float | None = None
+    macs: int | None = None
 
     @property
     def predicted_ms(self) -> float | None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from tinynas.budget import parse_duration, parse_energy, parse_latency, parse_size
 from tinynas.errors import UsageError
-from tinynas.search.loop import SearchSettings
+from tinynas.search.settings import SearchSettings
 from tinynas.shrink import Method
 from tinynas.space.spec import explain
 from tinynas.supernet.settings import Accelerator, FinetuneSettings, TrainSettings

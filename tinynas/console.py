@@ -17,7 +17,8 @@ from rich.text import Text
 from tinynas.budget import format_bytes
 from tinynas.data.dataset import DataInfo
 from tinynas.report.result_text import remarks, result_table, sources, timing_lines
-from tinynas.search.front import Candidate, pareto_front
+from tinynas.search.candidates import Candidate
+from tinynas.search.loop import Reason
 from tinynas.shrink import Row, Shrunk
 from tinynas.space.arch import Arch
 from tinynas.space.spec import SearchSpace
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 
 Advance = Callable[[int, int], None]
 
+# What is worth saying of why a search ended.
+ENDED: dict[Reason, str] = {
+    "seconds": "; ended by time, so that the same seed may find others",
+    "stagnation": "; ended as the front grew no more",
+    "exhausted": "; these are all that fit",
+}
 # Rows of stage 1's table on screen: the best spaces; the CSV file has them all.
 SHOWN_SPACES = 8
 
@@ -90,12 +97,6 @@ class Console:
         with self.progress("training") as advance:
             yield report
 
-    @contextmanager
-    def candidates(self) -> Iterator[Callable[[Candidate, int, int], None]]:
-        """A progress bar over scored subnets."""
-        with self.progress("scoring subnets") as advance:
-            yield lambda candidate, done, total: advance(done, total)
-
     @staticmethod
     def quietly() -> nullcontext[None]:
         """A context that does nothing."""
@@ -151,14 +152,16 @@ class Console:
         else:
             self.say(f"  {len(losses)} epochs, loss in the last {losses[-1]:.3f}")
 
-    def searched(self, candidates: Sequence[Candidate], *, skipped: bool) -> None:
-        """How many subnets were scored, and the front in short."""
-        front = pareto_front(candidates)
+    def searched(
+        self, reason: Reason, scored: int, front: Sequence[Candidate], *, skipped: bool
+    ) -> None:
+        """How many subnets were scored, the front, most accurate first, in short, and the end."""
         best = front[0]
         line = (
-            f"{len(candidates)} subnets scored on {best.count:,} validation images, "
+            f"{scored} subnets scored on {best.count:,} validation images, "
             f"{len(front)} on the Pareto front, best accuracy {best.accuracy:.4f}"
         )
+        line += ENDED.get(reason, "")
         if skipped:
             self.skipped(line)
         else:

@@ -8,7 +8,7 @@ budget is refused before anything heavy is loaded.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -27,8 +27,10 @@ from tinynas.data.open import open_data
 from tinynas.errors import TinynasError, UsageError
 from tinynas.report.latency_json import model_json
 from tinynas.run import RunDir
-from tinynas.search.front import Candidate, from_csv, pareto_front, pick_winner, to_csv
-from tinynas.search.loop import search
+from tinynas.search.candidates import Candidate, candidates_of, front_of, pick_winner
+from tinynas.search.loop import Objective
+from tinynas.search.problem import Problem, make_problem
+from tinynas.search.recorded import recorded_search
 from tinynas.shrink import Shrunk, shrink
 from tinynas.shrink import to_csv as shrink_csv
 from tinynas.space.arch import Arch, Genes, decode, largest
@@ -83,11 +85,12 @@ def search_and_deploy(config: Config, run: RunDir, ui: Console) -> Outcome:
     state_budget(run, target, source, space, ui)
     table = shrink_stage(run, config, target, space, task, ui)
     if not run.done("deploy"):
+        power = target.device.active_power_mw
+        problem = make_problem(table, target.budget, config.search, power.value if power else None)
         data = load_data(config, source, table.resolution, ui)
-        sampler = FittingSampler(table, target.budget)
-        supernet = supernet_stage(run, config, sampler, task, data, ui)
-        front = search_stage(run, config, sampler, supernet, data, ui)
-        deploy_stage(run, config, target, table, supernet, front, data, ui)
+        supernet = supernet_stage(run, config, problem.sampler, task, data, ui)
+        candidates = search_stage(run, config, problem, supernet, data, ui)
+        deploy_stage(run, config, target, table, supernet, candidates, data, ui)
     outcome = Outcome(run_dir=run.path, report=run.read_json("7_verify.json"), seconds=run.seconds)
     ui.result(outcome.report, outcome.seconds, run.path)
     return outcome
@@ -229,37 +232,39 @@ def supernet_stage(
 def search_stage(
     run: RunDir,
     config: Config,
-    sampler: FittingSampler,
+    problem: Problem,
     supernet: Supernet,
     data: Dataset,
     ui: Console,
 ) -> list[Candidate]:
-    """All candidates that were scored with the supernet's weights on the validation split."""
-    from tinynas.supernet.evaluate import score_all
+    """All candidates that were scored with the supernet's weights on the validation split.
+
+    Raises KeyboardInterrupt after Ctrl-C, with everything written down.
+    """
+    from tinynas.supernet.scoring import Scorer
 
     ui.stage(4, "Search")
-    if run.done("search"):
-        candidates = from_csv(run.file("4_candidates.csv").read_text(encoding="utf-8"))
-        ui.searched(candidates, skipped=True)
-        return candidates
     images = statistics_images(config, data)
-
-    def score(archs: Sequence[Arch]) -> Iterator[tuple[int, int]]:
-        for found in score_all(supernet, archs, images, data.val, config.threads or 1):
-            yield found.correct, found.count
-
-    with run.stage("search"), ui.candidates() as on_candidate:
-        candidates = search(
-            sampler,
+    finished = run.done("search")
+    with (
+        run.stage("search") if not finished else ui.quietly(),
+        ui.progress("scoring subnets") as advance,
+        Scorer(supernet, images, data.val, config.threads or 1) as scorer,
+    ):
+        found = recorded_search(
+            run,
+            problem,
             config.search,
-            score,
-            rng=np.random.default_rng(stream(config, SEARCH)),
-            on_candidate=on_candidate,
+            Objective(score=lambda batch: scorer.accuracies(batch.archs()), images=scorer.images),
+            seed=stream(config, SEARCH),
+            on_scored=advance,
+            on_interrupt=lambda: ui.warn("Ending after this batch; Ctrl-C again stops at once"),
         )
-        run.write("4_candidates.csv", to_csv(candidates))
-        run.write("4_front.csv", to_csv(pareto_front(candidates)))
-    ui.searched(candidates, skipped=False)
-    return candidates
+        front = candidates_of(front_of(problem, found.scored))
+        ui.searched(found.reason, len(found.scored), front, skipped=finished)
+        if found.reason == "interrupted":
+            raise KeyboardInterrupt
+    return candidates_of(found.scored)
 
 
 def statistics_images(config: Config, data: Dataset) -> np.ndarray[Any, np.dtype[np.uint8]]:

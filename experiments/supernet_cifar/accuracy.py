@@ -29,10 +29,10 @@ from tinynas.space.arch import Arch, decode, largest, random_genes, smallest
 from tinynas.space.lower import lower
 from tinynas.space.spec import find_space
 from tinynas.supernet.accelerator import find_accelerator
-from tinynas.supernet.evaluate import score_all
 from tinynas.supernet.fit import Progress
 from tinynas.supernet.network import Supernet
 from tinynas.supernet.pace import TimePlan
+from tinynas.supernet.scoring import score_all
 from tinynas.supernet.settings import TrainSettings
 from tinynas.supernet.train import train_supernet
 

@@ -34,9 +34,9 @@ from tinynas.shrink import compile_task
 from tinynas.space.arch import Arch, Genes, decode
 from tinynas.space.spec import find_space
 from tinynas.supernet.accelerator import find_accelerator
-from tinynas.supernet.evaluate import score_all
 from tinynas.supernet.fit import Progress
 from tinynas.supernet.network import Supernet, extract
+from tinynas.supernet.scoring import score_all
 from tinynas.supernet.settings import FinetuneSettings, TrainSettings
 from tinynas.supernet.train import train_supernet
 from tinynas.target import make_task, resolve_target

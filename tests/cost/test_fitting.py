@@ -23,8 +23,9 @@ from tinynas.cost.fitting import (
 )
 from tinynas.cost.kernels import Kernels
 from tinynas.cost.latency import find_timer
+from tinynas.cost.repair import variants
 from tinynas.cost.table import compile_costs, costs_of
-from tinynas.space.arch import Arch, decode, random_genes
+from tinynas.space.arch import Arch, decode, encode, gene_keys, random_genes
 from tinynas.space.spec import find_space
 
 if TYPE_CHECKING:
@@ -168,8 +169,8 @@ def genes_of(enumerated: Enumerated) -> int:
 def test_samples_differ_from_each_other_and_from_those_seen(enumerated: Enumerated) -> None:
     sampler = FittingSampler(enumerated.table, enumerated.limits(0.6, 0.6))
     rng = np.random.default_rng(3)
-    first = {tuple(row) for row in sampler.sample(40, rng).tolist()}
-    second = {tuple(row) for row in sampler.sample(40, rng, seen=first).tolist()}
+    first = set(gene_keys(sampler.sample(40, rng)))
+    second = set(gene_keys(sampler.sample(40, rng, seen=first)))
     assert len(first) == len(second) == 40
     assert not first & second
 
@@ -203,3 +204,103 @@ def test_samples_of_the_shipped_spaces_fit_and_follow_the_seed(name: str, timed:
     assert len(draws[0]) == 100
     assert fits(table.evaluate(draws[0]), budget).all()
     assert draws[0].tolist() == draws[1].tolist()
+
+
+def genes_that_fit(enumerated: Enumerated, budget: Budget) -> set[bytes]:
+    table, inside = enumerated.table, enumerated.fitting(budget)
+    rows = [encode(table.space, a) for a, fit in zip(enumerated.archs, inside, strict=True) if fit]
+    return set(gene_keys(np.array(rows, np.int64).reshape(-1, genes_of(enumerated))))
+
+
+def test_the_fitting_subnets_are_listed_and_counted_exactly(enumerated: Enumerated) -> None:
+    for budget in enumerated.budgets():
+        sampler, expected = (
+            FittingSampler(enumerated.table, budget),
+            genes_that_fit(enumerated, budget),
+        )
+        assert sampler.listed is not None and sampler.count == len(expected)
+        listed = gene_keys(sampler.listed)
+        assert len(listed) == len(expected) and set(listed) == expected
+
+
+class Unlisted(FittingSampler):
+    """Draws from the diagram even where few fit."""
+
+    LISTED = 0
+    WIDTHS = (40, 400)
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_draws_from_a_narrow_diagram_are_uniform_too(enumerated: Enumerated, timed: bool) -> None:
+    tried = [b for b in enumerated.budgets() if (b.latency_ms is not None) == timed]
+    budget = next(b for b in tried if 20 <= enumerated.fitting(b).sum() <= 700)
+    sampler = Unlisted(enumerated.table, budget)
+    assert sampler.listed is None
+    fitting = genes_that_fit(enumerated, budget)
+    source = sampler.batches(np.random.default_rng(0), sampler.LARGEST_BATCH)
+    counts: Counter[bytes] = Counter()
+    while counts.total() < 30 * len(fitting):
+        counts.update(gene_keys(next(source)))
+    expected = counts.total() / len(fitting)
+    chi_square = sum((counts[key] - expected) ** 2 / expected for key in fitting)
+    degrees = len(fitting) - 1
+    assert set(counts) == fitting and chi_square < degrees + 5 * (2 * degrees) ** 0.5
+    assert sampler.count == pytest.approx(len(fitting), rel=0.25)
+
+
+def test_multiply_accumulates_can_be_limited(enumerated: Enumerated) -> None:
+    macs = int(np.quantile(enumerated.costs.macs, 0.3))
+    budget = Budget(sram_bytes=2**30, flash_bytes=2**30, macs=macs)
+    assert FittingSampler(enumerated.table, budget).count == (enumerated.costs.macs <= macs).sum()
+
+
+def test_a_limit_on_energy_is_one_on_latency(enumerated: Enumerated) -> None:
+    timed = enumerated.limits(0.9, 0.9, 0.4)
+    assert timed.latency_ms is not None
+    limited = replace(
+        timed, latency_ms=None, energy_mj=timed.latency_ms * 50 / 1000, power_mw=50.0
+    )
+    both = [FittingSampler(enumerated.table, b) for b in (timed, limited)]
+    assert both[0].count == both[1].count > 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "most"), [((0.03, 0.03, 0.03), 1e-9), ((0.002, 0.002, 0.002), 1e-15)]
+)
+def test_few_of_1e20_subnets_are_all_found(
+    limits: tuple[float, float, float], most: float
+) -> None:
+    """Limits little above the least of each cost of mcunet: parts of the way to the median."""
+    space, timer = find_space("mcunet"), find_timer(find_device("stm32f746"), "tflm-cmsis-nn")
+    table = compile_costs(
+        space,
+        width=0.5,
+        resolution=160,
+        classes=10,
+        channels=3,
+        kernels="cmsis-nn-dsp",
+        latency=timer.op_us,
+        plan="overlap",
+    )
+    every, least = (
+        table.evaluate(random_genes(space, 2000, np.random.default_rng(0))),
+        minimal_costs(table),
+    )
+
+    def limit(name: str, part: float) -> float:
+        low = float(getattr(least, name).min())
+        return low + part * (float(np.median(getattr(every, name))) - low)
+
+    budget = Budget(
+        sram_bytes=int(limit("sram_bytes", limits[0])),
+        flash_bytes=int(limit("flash_bytes", limits[1])),
+        latency_ms=limit("latency_ms", limits[2]),
+    )
+    sampler = FittingSampler(table, budget)
+    assert sampler.listed is not None and 1 <= sampler.count < most * space.subnets()
+    assert fits(table.evaluate(sampler.listed), budget).all()
+    # What no single change leaves among them does not fit: the list is closed.
+    around = variants(space, sampler.listed).reshape(-1, sampler.listed.shape[1])
+    outside = set(gene_keys(around)) - set(gene_keys(sampler.listed))
+    rows = np.array([np.frombuffer(key, np.uint16) for key in outside], np.int64)
+    assert not fits(table.evaluate(rows), budget).any()

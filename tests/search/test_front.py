@@ -1,83 +1,70 @@
+from __future__ import annotations
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from tinynas.search.front import Candidate, dominance, from_csv, pareto_front, pick_winner, to_csv
+from tinynas.search.front import crowding, ranks, undominated
 
-
-def candidate(
-    correct: int, *, latency: float = 1.0, sram: int = 10, flash: int = 10, count: int = 100
-) -> Candidate:
-    return Candidate(
-        genes=(correct, sram, flash),
-        correct=correct,
-        count=count,
-        sram_bytes=sram,
-        flash_bytes=flash,
-        macs=1,
-        latency_ms=latency,
-        generation=0,
-    )
-
-
-def test_a_point_dominates_only_what_it_beats_somewhere_and_never_loses_to() -> None:
-    points = np.array([[1.0, 2.0], [1.0, 3.0], [0.0, 9.0], [1.0, 2.0]])
-    assert dominance(points).tolist() == [
-        [False, True, False, False],
-        [False, False, False, False],
-        [False, False, False, False],
-        [False, True, False, False],
-    ]
-
-
-def test_the_front_holds_what_no_other_candidate_beats_most_accurate_first() -> None:
-    best, fast, beaten = (
-        candidate(90, latency=9),
-        candidate(80, latency=1),
-        candidate(79, latency=2),
-    )
-    assert pareto_front([beaten, fast, best]) == [best, fast]
-    assert pareto_front([]) == []
-
-
-objectives = st.lists(
-    st.tuples(st.integers(0, 5), st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=12
+POINTS = st.tuples(st.integers(0, 140), st.integers(1, 5)).flatmap(
+    lambda shape: arrays(np.float64, shape, elements=st.integers(0, 4))
 )
 
 
-@given(objectives)
-def test_every_candidate_off_the_front_is_dominated_by_one_on_it(
-    rows: list[tuple[int, int, int]],
-) -> None:
-    candidates = [candidate(c, latency=float(t), sram=s) for c, t, s in rows]
-    front = pareto_front(candidates)
-    points = np.array([c.objectives for c in front])
-    assert front and not dominance(points).any()
-    for c in candidates:
-        with_front = np.array([*points, c.objectives])
-        assert c in front or dominance(with_front)[:, -1].any()
+def dominates(one: np.ndarray, other: np.ndarray) -> bool:
+    return bool((one <= other).all() and (one < other).any())
 
 
-def test_the_winner_is_the_fastest_within_one_standard_error_of_the_best() -> None:
-    # sqrt(0.9 * 0.1 / 100) = 0.03: 0.87 is an equal, 0.86 is not.
-    best = candidate(90, latency=9)
-    equal = candidate(87, latency=3)
-    worse = candidate(86, latency=1)
-    assert pick_winner([best, equal, worse]) == equal
+def peeled(points: np.ndarray) -> list[int]:
+    """Fronts by the definition."""
+    rank, left, number = [0] * len(points), list(range(len(points))), 0
+    while left:
+        front = [i for i in left if not any(dominates(points[j], points[i]) for j in left)]
+        for i in front:
+            rank[i] = number
+        left = [i for i in left if i not in front]
+        number += 1
+    return rank
 
 
-def test_equally_fast_winners_are_told_apart_by_flash_then_sram() -> None:
-    large = candidate(90, flash=20, sram=1)
-    small = candidate(90, flash=10, sram=9)
-    smaller = candidate(90, flash=10, sram=8)
-    assert pick_winner([large, small, smaller]) == smaller
+def test_fronts_are_numbered_from_the_undominated_outwards() -> None:
+    points = np.array([[2.0, 2.0], [1.0, 1.0], [0.0, 3.0], [3.0, 3.0], [1.0, 1.0]])
+    assert ranks(points).tolist() == [1, 0, 0, 2, 0]
+    assert undominated(points).tolist() == [False, True, True, False, True]
 
 
-def test_without_a_wrong_answer_only_the_perfect_are_equals() -> None:
-    assert pick_winner([candidate(100, latency=9), candidate(99, latency=1)]).correct == 100
+@given(POINTS)
+def test_fronts_are_those_of_the_definition(points: np.ndarray) -> None:
+    expected = peeled(points)
+    assert ranks(points).tolist() == expected
+    assert undominated(points).tolist() == [rank == 0 for rank in expected]
 
 
-@given(objectives)
-def test_candidates_survive_csv(rows: list[tuple[int, int, int]]) -> None:
-    candidates = [candidate(c, latency=t / 3, sram=s) for c, t, s in rows]
-    assert from_csv(to_csv(candidates)) == candidates
+@given(POINTS, st.integers(0, 150))
+def test_fronts_are_told_apart_until_there_are_enough(points: np.ndarray, enough: int) -> None:
+    expected, found = np.array(peeled(points), int), ranks(points, enough)
+    last = found.max(initial=0)
+    assert (found == np.minimum(expected, last)).all()
+    assert (found < last - 1).sum() < max(enough, 1)
+
+
+def test_the_undominated_of_many_points_are_found_in_chunks() -> None:
+    points = np.random.default_rng(0).random((3000, 3))
+    kept = undominated(points)
+    assert (kept == (ranks(points, 1) == 0)).all()
+    assert 30 < kept.sum() < 1000
+
+
+def test_crowding_is_the_sum_of_scaled_gaps_and_infinite_at_the_ends_of_a_front() -> None:
+    # Front 0: (4 - 0) / 4 + (4 - 0) / 4 for the middle one. Front 1 is two ends; front 2 alone.
+    points = np.array([[0.0, 4.0], [1.0, 2.0], [4.0, 0.0], [1.0, 6.0], [7.0, 2.0], [9.0, 9.0]])
+    rank = np.array([0, 0, 0, 1, 1, 2])
+    assert crowding(points, rank).tolist() == [np.inf, 2.0, np.inf, np.inf, np.inf, np.inf]
+
+
+def test_an_objective_in_which_all_are_equal_adds_no_gap() -> None:
+    points = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0], [3.0, 1.0]])
+    gaps = crowding(points, np.zeros(4, np.int64))
+    assert gaps[[1, 2]].tolist() == pytest.approx([2 / 3, 2 / 3])

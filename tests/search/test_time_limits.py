@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
@@ -13,9 +13,10 @@ from tinynas.budget import Budget
 from tinynas.config import build_config
 from tinynas.cost.fitting import FittingSampler
 from tinynas.cost.table import CostTable
-from tinynas.search.loop import SearchSettings, search
+from tinynas.search.loop import Objective, search
+from tinynas.search.problem import Batch, make_problem
+from tinynas.search.settings import SearchSettings
 from tinynas.shrink import share_in_time
-from tinynas.space.arch import Arch, decode
 from tinynas.space.lower import lower
 from tinynas.space.spec import find_space
 from tinynas.target import Target, make_task, resolve_target
@@ -46,14 +47,14 @@ def tight() -> Budget:
     return replace(roomy, latency_ms=float(np.quantile(latencies_ms, AIMED_SHARE)))
 
 
-def larger_is_better(archs: Sequence[Arch]) -> Iterator[tuple[int, int]]:
+def larger_is_better(batch: Batch) -> Iterator[float]:
     """A made-up score that draws the search to what is slow."""
-    for arch in archs:
-        yield sum(map(sum, arch.kernels)) + sum(map(sum, arch.expansions)), 1000
+    for arch in batch.archs():
+        yield float(sum(map(sum, arch.kernels)) + sum(map(sum, arch.expansions)))
 
 
 @pytest.mark.parametrize("confidence", [None, 0.9])
-@pytest.mark.parametrize("algorithm", ["random", "evolution"])
+@pytest.mark.parametrize("algorithm", ["random", "evolution", "nsga2", "tpe"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_no_subnet_is_slower_than_the_limit(
     seed: int, algorithm: str, confidence: float | None
@@ -67,17 +68,12 @@ def test_no_subnet_is_slower_than_the_limit(
     print(f"{share:.2%} of the subnets inside SRAM and flash keep {budget.latency_ms:.4g} ms")
     assert 0 < share <= MOST_IN_TIME
     settings = SearchSettings(algorithm=algorithm, evaluations=96, population=24)  # type: ignore
-    candidates = search(
-        FittingSampler(table(), budget),
-        settings,
-        larger_is_better,
-        rng=np.random.default_rng(seed),
-        on_candidate=lambda candidate, number, count: None,
-    )
-    assert len(candidates) == 96
-    for candidate in candidates:
-        arch = decode(SPACE, np.array(candidate.genes), width=WIDTH, resolution=RESOLUTION)
+    problem = make_problem(table(), budget, settings)
+    found = search(problem, settings, Objective(score=larger_is_better), seed=seed).scored
+    assert len(found) == 96
+    batch = problem.batch(found.genes)
+    for arch, latency_ms in zip(batch.archs(), found.costs.latency_ms, strict=True):
         latency = timer.graph(lower(SPACE, arch, classes=CLASSES, channels=3))
-        assert latency.ms == pytest.approx(candidate.latency_ms, rel=1e-9)
+        assert latency.ms == pytest.approx(latency_ms, rel=1e-9)
         upper_ms = latency.ms if confidence is None else latency.high_ms
         assert upper_ms <= (budget.latency_ms or 0) * (1 + 1e-9)

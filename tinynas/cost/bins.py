@@ -15,7 +15,7 @@ from math import prod
 import numpy as np
 
 from tinynas.budget import Budget
-from tinynas.cost.blocks import SUMS, Floats, Ints
+from tinynas.cost.blocks import Floats, Ints
 from tinynas.cost.cells import (
     AXES,
     Cells,
@@ -28,11 +28,17 @@ from tinynas.cost.cells import (
     steps_of,
     together,
 )
-from tinynas.cost.fitting import FLASH, Choices, TailLine, choices_by_position, tail_line
-from tinynas.cost.memory import ALIGNMENT
+from tinynas.cost.fitting import (
+    FLASH,
+    MACS,
+    Choices,
+    TailLine,
+    choices_by_position,
+    tail_line,
+    usable_sram,
+)
 from tinynas.cost.table import Costs, CostTable, costs_of
 
-MACS = SUMS.index("macs")
 # Bins of flash, tail and latency, and groups of heads. A latency limit adds an axis, so the others
 # are coarser then: with the finer bins one count of mcunet took 25 s and 3 GB, with these 1 s and
 # 0.3 GB, the mean MACs within 1 % of sampling either way.
@@ -208,11 +214,6 @@ def _axes(
         _axis(table, tails, base_tail, tail_limit, bins[1]),
         _axis(table, latency, table.base.latency_us, limits.latency_us, bins[2]),
     )
-
-
-def usable_sram(budget: Budget) -> int:
-    """The SRAM budget as a multiple of 16 bytes, which every arena is."""
-    return budget.sram_bytes // ALIGNMENT * ALIGNMENT
 
 
 def _largest_costs(table: CostTable, choices: list[list[Choices]]) -> Costs:

@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tinynas.budget import Budget
-from tinynas.cost.bins import MACS, Count, count_in_bins
+from tinynas.cost.bins import Count, count_in_bins
 from tinynas.cost.blocks import SUMS, Floats
-from tinynas.cost.fitting import Choices, choices_by_position, fits, minimal_costs
+from tinynas.cost.fitting import MACS, Choices, choices_by_position, fits, minimal_costs
 from tinynas.cost.table import Costs, CostTable, costs_of
 
 LATENCY = len(SUMS) - 1  # its column in the keys of states, after the sums without MACs

@@ -5,25 +5,31 @@ programming over the blocks answer for all subnets at once:
 
 - `minimal_costs` keeps the Pareto-minimal partial sums of exact costs. Whether anything fits, and
   the least of each resource, follow exactly: a subnet that fits is never declared impossible.
-- `FittingSampler` draws from a set that surely holds the fitting one, weighted so that each subnet
-  is equally likely, and keeps what fits by exact costs: uniform over the fitting set.
+- `FittingSampler` has all fitting subnets as paths of a diagram, and few paths that do not fit
+  among them: it lists the fitting ones where they are few, else draws paths, each equally likely,
+  and keeps what fits by exact costs: uniform over the fitting set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import numpy.typing as npt
 
 from tinynas.budget import Budget
 from tinynas.cost.blocks import SUMS, TAIL_SUMS, Floats, Ints
-from tinynas.cost.memory import ALIGNMENT, TailPart, tail_bytes
+from tinynas.cost.diagram import Diagram, Limits, StageChoices
+from tinynas.cost.memory import ALIGNMENT, REQUEST_BYTES, TailPart, tail_bytes
 from tinynas.cost.table import Costs, CostTable, costs_of
-from tinynas.space.arch import Genes
+from tinynas.space.arch import Genes, gene_keys, gene_sizes
 
-FLASH = SUMS.index("flash_bytes")
+MACS, FLASH = SUMS.index("macs"), SUMS.index("flash_bytes")
+PLANNING, SCRATCH = SUMS.index("planning_bytes"), SUMS.index("scratch_buffers")
+PER_US = 1_000_000  # latencies are added up in whole picoseconds
+NO_LIMIT = 2**61
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +117,8 @@ def fits(costs: Costs, budget: Budget) -> npt.NDArray[np.bool_]:
     limit_ms = budget.predicted_ms
     if limit_ms is not None:
         inside &= costs.latency_ms <= limit_ms
+    if budget.macs is not None:
+        inside &= costs.macs <= budget.macs
     return inside
 
 
@@ -150,113 +158,116 @@ def minimal_costs(table: CostTable) -> Costs:
     return costs_of(sums, head, preparing, rows[:, len(SUMS)])
 
 
-class FittingSampler:
-    """Draws subnets uniformly from those that fit a budget.
+def fitting_diagram(table: CostTable, budget: Budget, width: int) -> Diagram:
+    """All fitting subnets as paths, and those that differ from them by rounding alone.
 
-    Partial sums of flash, tail and latency are kept in bins rounded down, and blocks whose head
-    alone breaks the limit are left out, so the set drawn from holds every fitting subnet; each is
-    drawn with equal probability and kept if its exact costs fit.
+    A top is the head of the arena or what preparing an operator takes in its place, and shares the
+    SRAM with the tail, of which the line below it counts.
+    """
+    base, line = table.base, tail_line(table)
+    weights = line.per_sum.astype(np.int64)
+    positions = choices_by_position(table)
+    scratch = _least_total(table, positions, SCRATCH)
+    stages = [
+        StageChoices(
+            depths=stage.depths,
+            expansions=stage.head_bytes.shape[2],
+            sums=[_summed(c.sums, c.latency_us, weights) for c in choices],
+            shared=[c.sums @ weights for c in choices],
+            tops=[_top(c.head_bytes, c.preparing_bytes, scratch) for c in choices],
+        )
+        for stage, choices in zip(table.stages, positions, strict=True)
+    ]
+    latency_us = np.inf if budget.predicted_ms is None else budget.predicted_ms * 1000
+    most = [
+        budget.flash_bytes,
+        usable_sram(budget) - int(line.lowest_bytes),
+        min(NO_LIMIT, ceil(min(latency_us, NO_LIMIT) * PER_US) + PER_US // 1000),
+        NO_LIMIT if budget.macs is None else budget.macs,
+    ]
+    used = _summed(np.array([base.sums]), np.array([base.latency_us]), weights)[0]
+    return Diagram(
+        stages,
+        Limits(
+            sums=np.array(most) - used,
+            room=most[1] - int(base.sums @ weights),
+            top=int(_top(np.array(base.head_bytes), np.array(base.preparing_bytes), scratch)),
+        ),
+        width=width,
+    )
+
+
+def _summed(sums: Ints, latency_us: Floats, tail_weights: Ints) -> Ints:
+    """What is limited of rows of sums: flash, tail and planning, latency, MACs; shape (rows, 4).
+
+    Latency is rounded down to whole picoseconds.
+    """
+    planning = sums @ tail_weights + sums[:, PLANNING]
+    picoseconds = np.floor(latency_us * PER_US).astype(np.int64)
+    return np.column_stack([sums[:, FLASH], planning, picoseconds, sums[:, MACS]])
+
+
+def _top(head_bytes: Ints, preparing_bytes: Ints, scratch_buffers: int) -> Ints:
+    top: Ints = np.maximum(head_bytes, preparing_bytes + REQUEST_BYTES * scratch_buffers)
+    return top
+
+
+def _least_total(table: CostTable, positions: list[list[Choices]], column: int) -> int:
+    """No subnet has less of a sum than this."""
+    least = [
+        int(choices[position].sums[:, column].min())
+        for stage, choices in zip(table.stages, positions, strict=True)
+        for position in range(stage.depths[0])
+    ]
+    return int(table.base.sums[column] + sum(least))
+
+
+def usable_sram(budget: Budget) -> int:
+    """The SRAM budget as a multiple of 16 bytes, which every arena is."""
+    return budget.sram_bytes // ALIGNMENT * ALIGNMENT
+
+
+class FittingSampler:
+    """The subnets that fit a budget: how many, all of them where they are few, uniform draws.
+
+    `listed` has all of them, shape (N, genes) in order of the genes, where the diagram has at most
+    LISTED paths; else it is None, and the diagram is wide enough for a good part of what is drawn
+    from it to fit.
     """
 
     LARGEST_BATCH = 1024
+    LISTED = 100_000
+    WIDTHS = (4_000, 32_000)
+    GOOD_PART = 0.05
 
     def __init__(self, table: CostTable, budget: Budget) -> None:
         self.table = table
         self.budget = budget
-        minimal = minimal_costs(table)
-        self._possible = bool(fits(minimal, budget).any())
-        self._allowed, self._steps, self._capacity = self._discretise(minimal)
-        self._ways = self._count_ways()
+        self.minimal = minimal_costs(table)
+        self.listed: Genes | None = None
+        if not fits(self.minimal, budget).any():
+            self.listed = np.zeros((0, len(gene_sizes(table.space))), np.int64)
+            return
+        for width in self.WIDTHS:
+            self.diagram = fitting_diagram(table, budget, width)
+            if self.diagram.paths <= self.LISTED:
+                self.listed = self._only_fitting(self.diagram.every())
+                self.listed = self.listed[np.lexsort(self.listed.T[::-1])]
+                break
+            drawn = self.diagram.draw(self.LARGEST_BATCH, np.random.default_rng(0))
+            self._fitting_part = len(self._only_fitting(drawn)) / len(drawn)
+            if self._fitting_part > self.GOOD_PART:
+                break
 
-    def _discretise(
-        self, minimal: Costs
-    ) -> tuple[list[list[Ints]], list[list[Ints]], tuple[int, ...]]:
-        """Allowed choices, their (flash, tail, latency) in bins, and the bins there are."""
-        base, budget, line = self.table.base, self.budget, tail_line(self.table)
-        head_limit = budget.sram_bytes - int(minimal.tail_bytes.min())
-        tail_limit = budget.sram_bytes - int(minimal.head_bytes.min())
-        limit_ms = budget.predicted_ms
-        room = np.array(
-            [
-                budget.flash_bytes - base.sums[FLASH],
-                tail_limit - line.of(np.array(base.sums)) - line.lowest_bytes,
-                np.inf if limit_ms is None else limit_ms * 1000 - base.latency_us,
-            ]
-        )
-        bins = (256, 256, 0) if limit_ms is None else (96, 96, 96)
-        width = np.maximum(room, 1e-9) / np.maximum(bins, 1)
-        allowed, steps = [], []
-        for positions in choices_by_position(self.table):
-            keep = [np.flatnonzero(c.head_bytes <= head_limit) for c in positions]
-            values = [
-                np.stack([c.sums[:, FLASH], line.of(c.sums), c.latency_us], axis=1)[k]
-                for c, k in zip(positions, keep, strict=True)
-            ]
-            allowed.append(keep)
-            steps.append([np.floor(v / width).astype(np.int64) for v in values])
-        return allowed, steps, bins
+    @property
+    def count(self) -> float:
+        """Number of fitting subnets: exact where they are listed, else an estimate."""
+        if self.listed is not None:
+            return float(len(self.listed))
+        return self.diagram.paths * self._fitting_part
 
-    def _count_ways(self) -> list[Floats]:
-        """Per stage, ways[r, f, t, l]: completions with r more blocks and so many bins left.
-
-        Position 0 has costs of its own, so ways[0..deepest - 1] are of later positions and the
-        last entries, one per depth, are of the whole stage at that depth.
-        """
-        after = np.ones(tuple(bins + 1 for bins in self._capacity))
-        result: list[Floats] = []
-        for stage, steps in zip(reversed(self.table.stages), reversed(self._steps), strict=True):
-            tail = [after]
-            for position in range(stage.depths[-1] - 1, 0, -1):
-                tail.append(self._before(tail[-1], steps[position]))
-            whole = [self._before(tail[depth - 1], steps[0]) for depth in stage.depths]
-            result.append(np.stack([*tail, *whole]))
-            after = np.sum(whole, axis=0)
-        return result[::-1]
-
-    @staticmethod
-    def _before(ways: Floats, steps: Ints) -> Floats:
-        total = np.zeros_like(ways)
-        for step in steps:
-            if (step < ways.shape).all():
-                to = tuple(slice(n, None) for n in step)
-                total[to] += ways[
-                    tuple(slice(0, size - n) for n, size in zip(step, ways.shape, strict=True))
-                ]
-        return total
-
-    def _draw(self, count: int, rng: np.random.Generator) -> Genes:
-        """`count` subnets of the larger set, shape (count, genes)."""
-        left = np.tile(np.array(self._capacity, np.int64), (count, 1))
-        columns: list[Ints] = []
-        for stage, ways, allowed, steps in zip(
-            self.table.stages, self._ways, self._allowed, self._steps, strict=True
-        ):
-            deepest = stage.depths[-1]
-            whole_stages = (slice(deepest, None), *left.T)
-            depth_gene = _pick(ways[whole_stages].T, rng)
-            depth = np.array(stage.depths)[depth_gene]
-            columns.append(depth_gene)
-            expansions = stage.head_bytes.shape[2]
-            for position in range(deepest):
-                exists = position < depth
-                choice = np.zeros(count, np.int64)
-                if exists.any():
-                    remaining = depth[exists] - 1 - position
-                    picked = self._pick_block(ways, steps[position], left[exists], remaining, rng)
-                    left[exists] -= steps[position][picked]
-                    choice[exists] = allowed[position][picked]
-                columns += [choice // expansions, choice % expansions]
-        return np.stack(columns, axis=1)
-
-    @staticmethod
-    def _pick_block(
-        ways: Floats, steps: Ints, left: Ints, remaining: Ints, rng: np.random.Generator
-    ) -> Ints:
-        """A choice per subnet, weighted by the completions that it leaves, shape (n,)."""
-        after = left[:, None, :] - steps[None, :, :]
-        possible = (after >= 0).all(axis=2)
-        completions = (remaining[:, None], *np.moveaxis(np.maximum(after, 0), 2, 0))
-        return _pick(ways[completions] * possible, rng)
+    def _only_fitting(self, genes: Genes) -> Genes:
+        return genes[fits(self.table.evaluate(genes), self.budget)]
 
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[Genes]:
         """Endless batches of fitting subnets, each of shape (0 or more, genes).
@@ -264,9 +275,12 @@ class FittingSampler:
         `size` is how many are drawn for the first batch, twice as many for each further one up to
         LARGEST_BATCH. Ends at once when no subnet fits.
         """
-        while self._possible:
-            genes = self._draw(min(size, self.LARGEST_BATCH), rng)
-            yield genes[fits(self.table.evaluate(genes), self.budget)]
+        while self.listed is None or len(self.listed):
+            count = min(size, self.LARGEST_BATCH)
+            if self.listed is None:
+                yield self._only_fitting(self.diagram.draw(count, rng))
+            else:
+                yield self.listed[rng.integers(len(self.listed), size=count)]
             size *= 2
 
     def sample(
@@ -274,31 +288,31 @@ class FittingSampler:
         count: int,
         rng: np.random.Generator,
         *,
-        seen: Container[tuple[int, ...]] = (),
+        seen: Container[bytes] = (),
         barren_batches: int = 200,
     ) -> Genes:
-        """Up to `count` different fitting subnets that are not in `seen`, shape (n, genes).
+        """Up to `count` different fitting subnets, none with a key in `seen`, shape (n, genes).
 
-        Fewer come back only when so many batches in a row hold no new one.
+        Each is as likely as any other. Fewer come back where there are no more; where fitting
+        subnets are too many to be listed, when so many batches in a row hold no new one.
         """
-        found: dict[tuple[int, ...], None] = {}
+        listed = self.listed is not None
+        found: dict[bytes, Genes] = {}
         barren = 0
-        for genes in self.batches(rng, max(16, 4 * count)) if count else ():
+        for genes in self._once(rng) if listed else self.batches(rng, max(16, 2 * count)):
             before = len(found)
-            for row in map(tuple, genes.tolist()):
-                if len(found) < count and row not in seen:
-                    found.setdefault(row)
+            for key, row in zip(gene_keys(genes), genes, strict=True):
+                if len(found) < count and key not in seen:
+                    found.setdefault(key, row)
             barren = barren + 1 if len(found) == before else 0
-            if len(found) >= count or barren >= barren_batches:
+            if len(found) >= count or (not listed and barren >= barren_batches):
                 break
-        genes_per_subnet = sum(1 + 2 * stage.depths[-1] for stage in self.table.stages)
-        return np.array(list(found), np.int64).reshape(len(found), genes_per_subnet)
+        none = np.zeros((0, len(gene_sizes(self.table.space))), np.int64)
+        return np.stack(list(found.values())) if found else none
 
-
-def _pick(weights: Floats, rng: np.random.Generator) -> Ints:
-    """One column per row with probability in proportion to its weight, shape (rows,)."""
-    cumulative = np.cumsum(weights, axis=1)
-    targets = rng.random(len(weights)) * cumulative[:, -1]
-    last = weights.shape[1] - 1
-    picked: Ints = np.minimum((cumulative <= targets[:, None]).sum(axis=1), last).astype(np.int64)
-    return picked
+    def _once(self, rng: np.random.Generator) -> Iterator[Genes]:
+        """All listed subnets in random order, batch by batch."""
+        assert self.listed is not None
+        order = rng.permutation(len(self.listed))
+        for start in range(0, len(order), self.LARGEST_BATCH):
+            yield self.listed[order[start : start + self.LARGEST_BATCH]]

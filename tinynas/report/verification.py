@@ -24,7 +24,7 @@ from tinynas.deploy.finetune import float_accuracy
 from tinynas.deploy.integer import simulate
 from tinynas.deploy.verify import ArenaUse, measure_arena, run_int8, runtime_available
 from tinynas.report.latency_json import latency_json, model_json, shares_json
-from tinynas.search.front import Candidate
+from tinynas.search.candidates import Candidate
 from tinynas.space.arch import Arch
 from tinynas.target import Target
 

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from tinynas.cost.fitting import FittingSampler
-from tinynas.search.front import Candidate
-from tinynas.space.arch import Genes
+from tinynas.search.problem import Problem, Scored
+from tinynas.space.arch import Genes, gene_keys
 
 
 class RandomSearch:
     """Asks for batches of unseen fitting subnets, each as likely as any other."""
 
-    def __init__(
-        self, sampler: FittingSampler, *, population: int, rng: np.random.Generator
-    ) -> None:
-        self._sampler = sampler
-        self._population = population
-        self._rng = rng
-        self._seen: set[tuple[int, ...]] = set()
+    def __init__(self, problem: Problem) -> None:
+        self._sampler = problem.sampler
+        self._seen: set[bytes] = set()
 
-    def ask(self) -> Genes:
-        """The next batch, shape (at most population, genes); empty when none is left."""
-        batch = self._sampler.sample(self._population, self._rng, seen=self._seen)
-        self._seen.update(map(tuple, batch.tolist()))
-        return batch
+    def ask(self, count: int, rng: np.random.Generator) -> Genes:
+        """The next batch, shape (at most `count`, genes); empty when none is left."""
+        return self._sampler.sample(count, rng, seen=self._seen)
 
-    def tell(self, candidates: Sequence[Candidate]) -> None:
-        """Random search learns nothing from scores."""
+    def tell(self, scored: Scored) -> None:
+        """Remember what was scored; random search learns nothing else from it."""
+        self._seen.update(gene_keys(scored.genes))

@@ -159,6 +159,12 @@ def canonical(space: SearchSpace, genes: Genes) -> Genes:
     return result
 
 
+def gene_keys(genes: Genes) -> list[bytes]:
+    """What tells subnets apart, for sets and dicts: one key for each row of (N, genes)."""
+    content, step = genes.astype(np.uint16).tobytes(), 2 * genes.shape[1]
+    return [content[at : at + step] for at in range(0, len(content), step)]
+
+
 def random_genes(space: SearchSpace, count: int, rng: np.random.Generator) -> Genes:
     """`count` subnets drawn uniformly from all of the space, shape (count, genes).
 

@@ -7,8 +7,7 @@ and a subnet's score must not depend on where it was scored.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,7 +16,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tinynas.data.dataset import Split
 from tinynas.space.arch import Arch
 from tinynas.supernet.augment import to_input
 from tinynas.supernet.batches import Images, Labels
@@ -68,30 +66,6 @@ def recalibrate_and_score(
 
 
 @torch.no_grad()
-def score_all(
-    supernet: Supernet,
-    archs: Sequence[Arch],
-    calibration_images: Images,
-    val: Split,
-    threads: int,
-) -> Iterator[Score]:
-    """`recalibrate_and_score` of several subnets, in order, `threads` of them at work at once.
-
-    Each subnet is computed by one thread, so the scores do not depend on `threads`.
-    """
-
-    def one(arch: Arch) -> Score:
-        return recalibrate_and_score(supernet, arch, calibration_images, val.images, val.labels)
-
-    # The number of threads is a setting of each thread: the workers need it from the start.
-    with (
-        one_thread(),
-        ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-    ):
-        yield from pool.map(one, archs)
-
-
-@torch.no_grad()  # a setting of each thread: `score_all`'s own does not reach its workers
 def recalibrate(net: nn.Sequential, images: Images) -> nn.Sequential:
     """A copy in evaluation mode whose batch-norm statistics are those of `images`.
 
