@@ -104,7 +104,10 @@ def search(
     shrink: Shrink = None,
     patch: Patch = None,
     algo: Annotated[
-        str | None, typer.Option(help="evolution (default), nsga2, tpe, random or exhaustive.", metavar="NAME")
+        str | None,
+        typer.Option(
+            help="evolution (default), nsga2, tpe, random or exhaustive.", metavar="NAME"
+        ),
     ] = None,
     train_time: Annotated[
         str | None,

@@ -2,8 +2,7 @@
 
 Every trial carries a subnet that fits: what Optuna's sampler proposes is replaced by a near
 fitting subnet that was not scored yet before the trial gets it, and the first ones are drawn
-uniformly from the fitting set. (Measured in experiments/search_quality: samplers learn faster from
-what was scored than from what they proposed, and from fitting beginnings than from repaired ones.)
+uniformly from the fitting set.
 
 A stored study does not hold the state of its sampler. So every batch is asked of a fresh sampler,
 seeded anew by the search, and trials that a killed process left behind are given up and asked
