@@ -52,6 +52,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "report": CORE | {"data", "deploy", "lut", "run", "search", "supernet", "target"},
     "console": CORE | {"data", "report", "search", "shrink", "supernet", "target"},
     "pipeline": BELOW_THE_PIPELINE,
+    "reopen": BELOW_THE_PIPELINE | {"pipeline"},
+    "api": BELOW_THE_PIPELINE | {"reopen"},
     "cli_options": frozenset(),
     "cli_lut": CORE | {"cli_options", "lut", "report"},
     "cli": BELOW_THE_PIPELINE | {"cli_lut", "cli_options", "pipeline"},
@@ -59,7 +61,7 @@ ALLOWED: dict[str, frozenset[str]] = {
 }
 LIGHT = (
     *("graph", "space", "cost", "budget", "task", "infeasible", "shrink", "config", "target"),
-    *("lut", "run", "cli_lut", "cli"),
+    *("lut", "run", "cli_lut", "cli", "api"),
 )
 
 

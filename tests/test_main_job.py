@@ -1,5 +1,6 @@
 """The whole job on a space small enough for a test: real data, training, export and runtime."""
 
+import csv
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tinynas.api import run_search
 from tinynas.deploy.verify import runtime_available
 
 SPACE = """
@@ -126,6 +128,23 @@ def test_a_finished_run_resumed_prints_its_result_again(
     assert answer.returncode == 0, answer.stderr
     assert json.loads(answer.stdout.splitlines()[-1]) == line
     assert (folder / "run" / "6_model.tflite").stat().st_mtime_ns == before
+
+
+def test_a_finished_run_can_be_searched_further_from_python(
+    finished: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, line = finished
+    monkeypatch.chdir(folder)
+    before = (folder / "run" / "4_candidates.csv").read_bytes()
+    found = run_search(run="run", algorithm="random", evaluations=5, seed=3)
+    assert (found.scored.count == 100).all() and len(found.front) >= 1
+    recorded = csv.DictReader((folder / "run" / "4_candidates.csv").read_text().splitlines())
+    known = {row["genes"]: float(row["accuracy"]) for row in recorded}
+    again = run_search(run="run", algorithm="exhaustive", callbacks=[lambda p: True])
+    genes = [" ".join(map(str, row)) for row in again.scored.genes.tolist()]
+    for text, accuracy in zip(genes, again.scored.accuracy.tolist(), strict=True):
+        assert known.get(text, accuracy) == accuracy
+    assert (folder / "run" / "4_candidates.csv").read_bytes() == before
 
 
 def test_a_used_run_directory_is_refused(finished: tuple[Path, dict[str, Any]]) -> None:

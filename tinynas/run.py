@@ -75,6 +75,12 @@ class RunDir:
         except OSError as error:
             raise UsageError(f"{self.path} cannot be written: {error.strerror}") from None
 
+    def close(self) -> None:
+        """Let other processes have the directory."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     def file(self, name: str) -> Path:
         """Path of a file of the run."""
         return self.path / name
