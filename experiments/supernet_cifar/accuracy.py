@@ -205,6 +205,7 @@ def train(options: argparse.Namespace, data: Dataset, scorer: Scorer, val: Split
         checkpoint=options.out / "supernet.pt",
         progress=progress,
     ).losses
+    torch.save(scorer.supernet.state_dict(), options.out / "weights.pt")
     scorer.score(len(losses), "val", val)
     scorer.score(len(losses), "test", data.test)
     return spent_s

@@ -109,6 +109,9 @@ def trained_supernet(
     options: argparse.Namespace, data: Dataset, sampler: FittingSampler
 ) -> Supernet:
     supernet = make_supernet(options, len(data.info.labels), options.seed)
+    if options.weights:
+        supernet.load_state_dict(torch.load(options.weights, weights_only=True))
+        return supernet
     settings = TrainSettings.model_validate(
         {
             "augmentation": AUGMENTATION,
@@ -234,6 +237,9 @@ def parse() -> argparse.Namespace:
         "--epochs", type=int, default=20, help="of the supernet, without --minutes"
     )
     parser.add_argument("--settings", default="{}", help="JSON over the supernet's defaults")
+    parser.add_argument(
+        "--weights", type=Path, help="of a supernet trained before (supernet_cifar), instead"
+    )
     parser.add_argument("--alone-epochs", type=int, default=8)
     parser.add_argument("--alone-lr", type=float, default=4e-3)
     parser.add_argument("--repeats", type=int, default=1, help="trainings of each, averaged")
@@ -253,12 +259,12 @@ def main() -> None:
     genes, counts = draw(sampler, options)
     where = {"width": options.width, "resolution": options.resolution}
     archs = [decode(sampler.table.space, row, **where) for row in genes]
+    alone, macs = train_all_alone(archs, options), counts.astype(np.float64)
     supernet = trained_supernet(options, data, sampler)
     statistics = take(data.train, STATISTICS_IMAGES, options.seed).images
     found = score_all(supernet, archs, statistics, data.val, options.threads)
     scores = np.array([score.accuracy for score in found])
     print(f"scored {len(archs)} subnets: {scores.min():.4f} to {scores.max():.4f}", flush=True)
-    alone, macs = train_all_alone(archs, options), counts.astype(np.float64)
     with (options.out / "ranking.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(FIELDS)
