@@ -1,9 +1,9 @@
 """Score every subnet of a run's space with its supernet and write them to a table.
 
-    python -m tinynas search --config experiments/search_quality/supernet.yaml --out RUN
+    python -m tinynas search --config experiments/search_quality/supernet.yaml --data CIFAR --out RUN
     python experiments/search_quality/tabulate.py RUN experiments/search_quality/table.csv.gz
 
-The run's space must be small: `reduced.yaml` has 4,320 subnets. What is scored lies in OUT.work,
+The run's space must be small: `reduced.yaml` has 4,000 subnets. What is scored lies in OUT.work,
 so that the script goes on where it was stopped.
 """
 
@@ -17,18 +17,20 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from tinynas import Progress as SearchProgress
 from tinynas import run_search
 from tinynas.search.problem import Scored
 
-COLUMNS = "genes,correct,sram_bytes,flash_bytes,macs,latency_ms\n"
+COLUMNS = "genes,correct,images,sram_bytes,flash_bytes,macs,latency_ms\n"
 
 
 def table_of(scored: Scored) -> str:
-    """CSV rows: genes as digits, correct validation images, predicted costs."""
+    """CSV rows: genes as digits, how many validation images were right, predicted costs."""
     costs = scored.costs
     columns = (
         ["".join(map(str, row)) for row in scored.genes.tolist()],
         (scored.accuracy * scored.count).round().astype(int).tolist(),
+        scored.count.tolist(),
         costs.sram_bytes.tolist(),
         costs.flash_bytes.tolist(),
         costs.macs.tolist(),
@@ -46,12 +48,9 @@ def main() -> None:
     with Progress() as bar:
         task = bar.add_task("scoring subnets", total=None)
 
-        def show(progress: object) -> None:
-            bar.update(
-                task,
-                completed=progress.evaluations,
-                total=progress.problem.sampler.count,
-            )
+        def show(progress: SearchProgress) -> None:
+            total = progress.problem.sampler.count
+            bar.update(task, completed=progress.evaluations, total=total)
 
         found = run_search(
             run=options.run,
