@@ -1,8 +1,9 @@
 """Score every subnet of a run's space with its supernet and write them to a table.
 
-    python -m tinynas search --config experiments/search_quality/supernet.yaml --data CIFAR --out RUN
-    python experiments/search_quality/tabulate.py RUN experiments/search_quality/table.csv.gz
+    python -m tinynas search --config HERE/supernet.yaml --data CIFAR --out RUN
+    python HERE/tabulate.py RUN HERE/table.csv.gz
 
+HERE is experiments/search_quality, and the commands are run from the top of the repository.
 The run's space must be small: `reduced.yaml` has 4,000 subnets. What is scored lies in OUT.work,
 so that the script goes on where it was stopped.
 """
