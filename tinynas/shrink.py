@@ -179,8 +179,7 @@ def _check_fitting(
 ) -> None:
     """Raise InfeasibleError unless some subnet of some space fits and was found."""
     if not any(fits(least, budget).any() for _, least in tried):
-        whole = [table for table, _ in tried if table.patches == 1]
-        raise InfeasibleError(explain(space, budget, task, whole, [least for _, least in tried]))
+        raise InfeasibleError(explain(space, budget, task, *zip(*tried, strict=True)))
     if not any(row.count.estimate for row in rows):
         raise InfeasibleError(
             f"none of {SAMPLES:,} sampled subnets fits in any of {len(rows)} spaces, though some "
