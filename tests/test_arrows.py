@@ -56,12 +56,18 @@ ALLOWED: dict[str, frozenset[str]] = {
     "api": BELOW_THE_PIPELINE | {"reopen"},
     "cli_options": frozenset(),
     "cli_lut": CORE | {"cli_options", "lut", "report"},
-    "cli": BELOW_THE_PIPELINE | {"cli_lut", "cli_options", "pipeline"},
+    "cli_search": frozenset({"cli_options", "config", "console", "pipeline", "run", "target"}),
+    "cli_shrink": frozenset(
+        {"cli_options", "config", "console", "report", "shrink", "space", "target", "task"}
+    ),
+    "cli": CORE
+    | {"cli_lut", "cli_options", "cli_search", "cli_shrink", "config", "deploy", "report"}
+    | {"target"},
     "__main__": frozenset({"cli"}),
 }
 LIGHT = (
     *("graph", "space", "cost", "budget", "task", "infeasible", "shrink", "config", "target"),
-    *("lut", "run", "cli_lut", "cli", "api"),
+    *("lut", "run", "cli_lut", "cli_search", "cli_shrink", "cli", "api"),
 )
 
 

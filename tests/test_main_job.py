@@ -204,6 +204,41 @@ def test_a_run_killed_while_training_ends_with_the_same_bytes(
     assert model == Path(line["model"]).read_bytes()
 
 
+def test_ctrl_c_while_searching_says_how_to_go_on_and_then_goes_on(
+    tmp_path: Path,
+) -> None:
+    """Pressed at a terminal, so that the processes that score hear of it too."""
+    setup(tmp_path)
+    more = CONFIG.replace("evaluations: 6", "evaluations: 18").replace("threads: 1", "threads: 2")
+    (tmp_path / "more.yaml").write_text(more)
+    process = subprocess.Popen(
+        command("--config", "more.yaml", "--out", "pressed", "--quiet"),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    journal = tmp_path / "pressed" / "4_candidates.csv"
+    while not journal.exists() or journal.read_bytes().count(b"\n") < 4:  # heading, first batch
+        assert process.poll() is None
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, output
+    assert output.splitlines() == [
+        "Ending after this batch; Ctrl-C again stops at once",
+        f"Stopped. Go on with: python -m tinynas search --resume {tmp_path / 'pressed'}",
+    ]
+    rows = journal.read_text().splitlines()
+    assert 4 <= len(rows) < 19 and len(rows) % 3 == 1  # whole batches
+    answer = run(tmp_path, "--resume", "pressed", "--quiet")
+    assert answer.returncode == 0, answer.stderr
+    after = journal.read_text().splitlines()
+    assert len(after) == 19 and after[: len(rows)] == rows
+    assert (tmp_path / "pressed" / "7_verify.json").exists()
+
+
 def test_a_limit_of_time_is_planned_written_down_and_kept_to(tmp_path: Path) -> None:
     setup(tmp_path)
     limit = ("--train-time", "5s", "--accelerator", "cpu")

@@ -169,6 +169,24 @@ def test_an_impossible_latency_names_the_fastest_subnet_and_its_upper_end() -> N
         shrink(SPACE, replace(budget, sram_bytes=64), TASK, rng=rng())
 
 
+def test_an_impossible_latency_names_the_fastest_on_patches_where_nothing_fits_without() -> None:
+    space = SPACE.model_copy(update={"width_multipliers": (2.0,), "resolutions": (128,)})
+    task, budget = (
+        replace(TASK, plan="overlap", patch=True),
+        Budget(sram_bytes=120 * 1024, flash_bytes=10**6),
+    )
+    assert shrink(space, budget, task, rng=rng()).chosen.patches == 2
+    with pytest.raises(InfeasibleError) as caught:
+        shrink(space, replace(budget, latency_ms=0.01), task, rng=rng())
+    latency = re.search(
+        r"that fits SRAM and flash \(width 2, resolution 128, 2x2 patches\) takes a predicted "
+        r"([\d.]+) ms; .* --latency ([\d.]+)ms",
+        str(caught.value),
+    )
+    assert latency is not None and float(latency[1]) == pytest.approx(float(latency[2]))
+    assert shrink(space, replace(budget, latency_ms=float(latency[2])), task, rng=rng())
+
+
 def test_an_impossible_energy_suggests_energy() -> None:
     budget = Budget(sram_bytes=10**6, flash_bytes=10**6, energy_mj=0.001, power_mw=50.0)
     with pytest.raises(InfeasibleError) as caught:

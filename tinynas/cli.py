@@ -5,33 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from tinynas import __version__
 from tinynas.cli_lut import lut
-from tinynas.cli_options import (
-    Confidence,
-    Devices,
-    Energy,
-    Flash,
-    Json,
-    Latency,
-    Mcu,
-    Patch,
-    Quiet,
-    Runtime,
-    Seed,
-    Shrink,
-    Space,
-    Sram,
-    target_flags,
-    write_text,
-)
-from tinynas.errors import TinynasError, UsageError
+from tinynas.cli_options import Devices, Flash, Json, Mcu, Runtime, Sram, target_flags, write_text
+from tinynas.cli_search import search
+from tinynas.cli_shrink import shrink
+from tinynas.errors import TinynasError
 
 app = typer.Typer(
     name="tinynas",
@@ -41,13 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(search)
+app.command()(shrink)
 app.add_typer(lut)
-
-TIMES = tuple(
-    f"{what}_{end}{unit}"
-    for what, unit in (("latency", "ms"), ("energy", "mj"))
-    for end in ("", "low_", "high_")
-)
 
 
 def main() -> None:
@@ -82,228 +62,6 @@ def _options(
     ] = False,
 ) -> None:
     """Find the best neural network that fits your microcontroller."""
-
-
-@app.command()
-def search(
-    sram: Sram = None,
-    flash: Flash = None,
-    mcu: Mcu = None,
-    runtime: Runtime = None,
-    latency: Latency = None,
-    energy: Energy = None,
-    confidence: Confidence = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="digits (default), cifar10:FOLDER, or a folder with train/CLASS/*.jpg.",
-            metavar="DATA",
-        ),
-    ] = None,
-    space: Space = None,
-    shrink: Shrink = None,
-    patch: Patch = None,
-    algo: Annotated[
-        str | None,
-        typer.Option(
-            help="evolution (default), nsga2, tpe, random or exhaustive.", metavar="NAME"
-        ),
-    ] = None,
-    train_time: Annotated[
-        str | None,
-        typer.Option(help="Time to train the supernet in, as in 10m.", metavar="TIME"),
-    ] = None,
-    accelerator: Annotated[
-        str | None, typer.Option(help="auto (default), cpu or cuda.", metavar="NAME")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Run directory, by default runs/DATE-MCU.", metavar="DIR"),
-    ] = None,
-    seed: Seed = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(help="Go on with a run; its settings hold.", metavar="DIR"),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="YAML file of settings; flags come on top.", metavar="FILE"),
-    ] = None,
-    devices: Devices = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """The main job: from two budgets to an int8 model that the runtime has executed."""
-    flags = {
-        **target_flags(sram, flash, mcu, runtime, devices, latency, energy, confidence),
-        "data": {"source": data},
-        "space": space,
-        "shrink": {"method": shrink, "patch": patch},
-        "search": {"algorithm": algo},
-        "train": {"time": train_time},
-        "accelerator": accelerator,
-        "seed": seed,
-    }
-    outcome = _run_job(flags, out=out, resume=resume, config=config, quiet=quiet, as_json=as_json)
-    if as_json:
-        print(json.dumps(_json_line(outcome)))
-
-
-def _run_job(
-    flags: dict[str, Any],
-    *,
-    out: Path | None,
-    resume: Path | None,
-    config: Path | None,
-    quiet: bool,
-    as_json: bool,
-) -> Any:
-    from tinynas.config import config_from, read_config
-    from tinynas.console import Console
-    from tinynas.pipeline import search_and_deploy
-    from tinynas.run import CONFIG, RunDir
-
-    ui = Console(quiet=quiet, stderr=as_json)
-    if resume:
-        _refuse_beside_resume(flags, out=out, config=config)
-        run = RunDir(resume)
-        run.open()
-        settings = read_config(run.file(CONFIG))
-    else:
-        settings = config_from(config, flags).resolved()
-        run = _new_run(settings, out)
-    try:
-        return search_and_deploy(settings, run, ui)
-    except TinynasError:
-        if not resume and not run.file("3_supernet.pt").exists():
-            run.discard()
-        raise
-    except KeyboardInterrupt:
-        ui.warn(f"Stopped. Go on with: python -m tinynas search --resume {run.path}")
-        raise SystemExit(1) from None
-
-
-def _refuse_beside_resume(flags: dict[str, Any], **others: Path | None) -> None:
-    given = [name for name, value in others.items() if value is not None]
-    for value in flags.values():
-        if isinstance(value, dict):
-            given += [key for key, inner in value.items() if inner is not None]
-    given += [key for key in ("space", "seed", "accelerator") if flags[key] is not None]
-    if given:
-        raise UsageError(
-            f"--resume takes all settings from the run's config.yaml; drop --{given[0]} "
-            "or start a new run"
-        )
-
-
-def _new_run(settings: Any, out: Path | None) -> Any:
-    """A fresh run directory that holds the configuration, made once the settings make sense."""
-    from tinynas.run import CONFIG, RunDir
-    from tinynas.target import resolve_target
-
-    target = resolve_target(settings)
-    date = datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    run = RunDir(out or Path("runs") / f"{date}-{target.device.name}")
-    run.create()
-    run.write(CONFIG, settings.to_yaml())
-    return run
-
-
-def _json_line(outcome: Any) -> dict[str, Any]:
-    report = outcome.report
-    predicted = report["predicted"]
-    keys = ("sram_bytes", "sram_head_bytes", "flash_bytes", "macs", *TIMES)
-    return {
-        "run_dir": str(outcome.run_dir),
-        "model": str(outcome.run_dir / report["model"]),
-        "arch": report["arch"],
-        "predicted": {key: predicted[key] for key in keys},
-        "latency_provenance": report["latency_provenance"],
-        "latency_shares": report["latency_shares"],
-        "measured": report["measured"],
-        "executed_by": report["executed_by"],
-        "seconds": outcome.seconds,
-    }
-
-
-@app.command()
-def shrink(
-    sram: Sram = None,
-    flash: Flash = None,
-    mcu: Mcu = None,
-    runtime: Runtime = None,
-    latency: Latency = None,
-    energy: Energy = None,
-    confidence: Confidence = None,
-    space: Space = "mcunet",
-    shrink: Shrink = None,
-    patch: Patch = "off",
-    classes: Annotated[
-        int | None, typer.Option(help="Classes, by default what the space is made for.", min=1)
-    ] = None,
-    csv: Annotated[
-        Path | None, typer.Option(help="Write the table of all spaces here.", metavar="FILE")
-    ] = None,
-    seed: Seed = None,
-    devices: Devices = None,
-    as_json: Json = False,
-) -> None:
-    """Stage 1 alone: which width multiplier and resolution hold the best fitting subnets."""
-    import numpy as np
-
-    from tinynas import shrink as stage
-    from tinynas.config import config_from
-    from tinynas.console import Console, certainty, in_time_text, spaces_table
-    from tinynas.report.result_text import timing_lines
-    from tinynas.space.spec import find_space
-    from tinynas.target import make_task, resolve_target
-
-    flags = {
-        **target_flags(sram, flash, mcu, runtime, devices, latency, energy, confidence),
-        "space": space,
-        "shrink": {"method": shrink, "patch": patch},
-        "seed": seed,
-    }
-    settings = config_from(None, flags)
-    target = resolve_target(settings)
-    family = find_space(settings.space or "mcunet")
-    task = make_task(
-        target, classes or family.default_classes, 3, patch=settings.shrink.patch == "auto"
-    )
-    ui = Console(stderr=as_json)
-    for words in timing_lines(target):
-        ui.say(words)
-    with ui.progress("counting subnets") as advance:
-        shrunk = stage.shrink(
-            family,
-            target.budget,
-            task,
-            method=settings.shrink.method,
-            rng=np.random.default_rng(settings.seed),
-            on_space=advance,
-        )
-    if csv:
-        write_text(csv, stage.to_csv(shrunk))
-    ui.say(f"{family.name}, {task.classes} classes, {family.subnets():,} subnets per space")
-    ui.out.print(spaces_table(shrunk, shown=len(shrunk.rows)))
-    ui.say(certainty(shrunk))
-    if shrunk.in_time is not None:
-        ui.say(in_time_text(shrunk.in_time))
-    if as_json:
-        chosen, count = shrunk.chosen, shrunk.chosen.count
-        line = {
-            "width": chosen.width,
-            "resolution": chosen.resolution,
-            "patches": chosen.patches,
-            "share": chosen.share,
-            "mean_macs": count.mean_macs,
-            "max_macs": count.max_macs,
-            "in_time": shrunk.in_time,
-            "mcu": target.device.name,
-            "runtime": target.runtime,
-            "latency_provenance": target.timer.known.provenance,
-        }
-        print(json.dumps(line))
 
 
 @app.command()

@@ -30,9 +30,10 @@ def explain(
 ) -> str:
     """Why nothing fits: what the smallest subnet needs, where its peak is, what would help.
 
-    `minimal` has the minimal costs of each table.
+    `minimal` has the minimal costs of each table. The smallest is that without patches.
     """
-    at = min(range(len(tables)), key=lambda i: int(minimal[i].sram_bytes.min()))
+    whole = [number for number, table in enumerate(tables) if table.patches == 1]
+    at = min(whole, key=lambda number: int(minimal[number].sram_bytes.min()))
     table, costs = tables[at], minimal[at]
     least = int(np.argmin(costs.sram_bytes))
     arch = smallest(space, width=table.width, resolution=table.resolution)
@@ -77,8 +78,10 @@ def _fastest(budget: Budget, tables: Sequence[CostTable], minimal: Sequence[Cost
     ]
     at = int(np.argmin(times))
     which = "that fits SRAM and flash" if some else "of all, which does not fit SRAM and flash,"
+    table = tables[at]
+    on = f", {table.patches}x{table.patches} patches" if table.patches > 1 else ""
     return (
-        f"the fastest {which} (width {tables[at].width:g}, resolution {tables[at].resolution}) "
+        f"the fastest {which} (width {table.width:g}, resolution {table.resolution}{on}) "
         f"takes {time_text(budget, times[at])}"
     )
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -120,54 +122,69 @@ def shrink(
     `rng` is used by the sampled method alone; `on_space` is told (spaces done, spaces in all).
     Raises InfeasibleError, with what would make it possible, when no subnet of any space fits.
     """
-    pairs = [(w, r) for w in space.width_multipliers for r in space.resolutions]
     memo: Memo = {}
-    tables = [compile_task(space, task, w, r, memo) for w, r in pairs]
-    minimal = [minimal_costs(table) for table in tables]
-    possible = any(fits(costs, budget).any() for costs in minimal)
-
-    def count(table: CostTable, least: Costs) -> Row:
-        found = (
-            count_fitting(table, budget, minimal=least)
-            if method == "exact"
-            else count_sampled(table, budget, rng)
-        )
-        return Row(
-            width=table.width,
-            resolution=table.resolution,
-            patches=table.patches,
-            subnets=space.subnets(),
-            count=found,
-        )
-
+    pairs = product(space.width_multipliers, space.resolutions)
+    tables = [compile_task(space, task, width, pixels, memo) for width, pixels in pairs]
+    tried = [(table, minimal_costs(table)) for table in tables]
+    count = partial(_row, budget=budget, method=method, rng=rng)
     rows = []
-    for number, (table, least) in enumerate(zip(tables, minimal, strict=True), start=1):
+    for number, (table, least) in enumerate(tried, start=1):
         rows.append(count(table, least))
         if on_space:
             on_space(number, len(tables))
     for table in _patched_tables(space, task, tables, rows, memo) if task.patch else ():
         least = minimal_costs(table)
-        minimal.append(least)
+        tried.append((table, least))
         if fits(least, budget).any():
-            possible = True
-            tables.append(table)
             rows.append(count(table, least))
-    if not possible:
-        raise InfeasibleError(explain(space, budget, task, tables, minimal))
+    _check_fitting(space, budget, task, tried, rows)
+    chosen = choose(rows)
+    table = next(table for table, _ in tried if _is_of(chosen, table))
+    in_time = share_in_time(table, budget) if budget.timed else None
+    return Shrunk(rows=tuple(rows), chosen=chosen, table=table, method=method, in_time=in_time)
+
+
+def _row(
+    table: CostTable, least: Costs, *, budget: Budget, method: Method, rng: np.random.Generator
+) -> Row:
+    """What the method finds in one space, whose minimal costs are `least`."""
+    found = (
+        count_fitting(table, budget, minimal=least)
+        if method == "exact"
+        else count_sampled(table, budget, rng)
+    )
+    return Row(
+        width=table.width,
+        resolution=table.resolution,
+        patches=table.patches,
+        subnets=table.space.subnets(),
+        count=found,
+    )
+
+
+def _is_of(row: Row, table: CostTable) -> bool:
+    return (row.width, row.resolution, row.patches) == (
+        table.width,
+        table.resolution,
+        table.patches,
+    )
+
+
+def _check_fitting(
+    space: SearchSpace,
+    budget: Budget,
+    task: Task,
+    tried: Sequence[tuple[CostTable, Costs]],
+    rows: Sequence[Row],
+) -> None:
+    """Raise InfeasibleError unless some subnet of some space fits and was found."""
+    if not any(fits(least, budget).any() for _, least in tried):
+        raise InfeasibleError(explain(space, budget, task, *zip(*tried, strict=True)))
     if not any(row.count.estimate for row in rows):
         raise InfeasibleError(
             f"none of {SAMPLES:,} sampled subnets fits in any of {len(rows)} spaces, though some "
             "subnets do fit; use --shrink exact, which finds them"
         )
-    chosen = choose(rows)
-    table = tables[rows.index(chosen)]
-    return Shrunk(
-        rows=tuple(rows),
-        chosen=chosen,
-        table=table,
-        method=method,
-        in_time=share_in_time(table, budget) if budget.timed else None,
-    )
 
 
 def share_in_time(table: CostTable, budget: Budget) -> float:

@@ -14,13 +14,19 @@ from tinynas.errors import UsageError
 OPENERS, MOST_OPENERS, LONGEST_TEXT = "[{-?", 4000, 10**7
 
 
-def safe_loader(text: str) -> Any:
-    """The loader for a text that anyone may have written: in C, ten times as fast, if possible.
+def safe_load(text: str) -> Any:
+    """The plain data in a text that anyone may have written; tags that make objects are refused.
 
-    Not every build of PyYAML has it.
+    As yaml.safe_load, but in C, ten times as fast, if possible: not every build of PyYAML can.
     """
     deep = sum(map(text.count, OPENERS)) > MOST_OPENERS or len(text) > LONGEST_TEXT
-    return yaml.SafeLoader if deep else getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    if deep or not yaml.__with_libyaml__:
+        return yaml.safe_load(text)
+    loader = yaml.CSafeLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def read_mapping(path: Path, example: str, *, may_be_empty: bool = False) -> dict[str, Any]:
@@ -31,7 +37,7 @@ def read_mapping(path: Path, example: str, *, may_be_empty: bool = False) -> dic
     """
     try:
         text = path.read_text(encoding="utf-8")
-        content = yaml.load(text, safe_loader(text))
+        content = safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         # ValueError: not UTF-8, a date that does not exist, a number of thousands of digits.
         reason = " ".join(str(error).split())

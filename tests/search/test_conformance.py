@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -12,14 +13,14 @@ import numpy as np
 import pytest
 
 from tinynas.budget import Budget
-from tinynas.cost.fitting import FittingSampler, fits
+from tinynas.cost.fitting import FittingSampler, fits, minimal_costs
 from tinynas.cost.table import CostTable, compile_costs
 from tinynas.errors import InfeasibleError
 from tinynas.search.candidates import front_of
 from tinynas.search.loop import JOURNAL, STUDY, Objective, search
 from tinynas.search.problem import Batch, Scored, make_problem
 from tinynas.search.settings import AlgorithmName, SearchSettings
-from tinynas.space.arch import canonical, gene_keys, random_genes
+from tinynas.space.arch import canonical, encode, gene_keys, random_genes, smallest
 from tinynas.space.spec import find_space
 
 from .small_space import ROOMY, SPACE, every_subnet, merit, noisy, problem, run, table
@@ -207,6 +208,7 @@ def test_a_search_goes_on_with_its_files_alone(algorithm: str, tmp_path: Path) -
     assert (tmp_path / STUDY).exists() == (algorithm in ("nsga2", "tpe"))
 
 
+@cache
 def mcunet_table() -> CostTable:
     return compile_costs(
         find_space("mcunet"),
@@ -250,3 +252,62 @@ def test_where_fewer_than_one_in_1e9_fit_fitting_subnets_come_within_seconds(
     found = search(made, chosen, Objective(score=noisy), seed=0).scored
     assert len(found) >= min(50, made.sampler.count)
     assert fits(costs_table.evaluate(found.genes), budget).all()
+
+
+# How far each limit is from the least that a subnet of mcunet needs towards the median of them.
+RARE = {
+    "flash": {"flash_bytes": 0.12},
+    "latency": {"latency_ms": 0.08},
+    "macs": {"macs": 0.18},
+    "memory": {"sram_bytes": 0.12, "flash_bytes": 0.12},
+}
+
+
+@pytest.mark.parametrize("algorithm", PUT_BY_CHANCE)
+@pytest.mark.parametrize("limited", RARE)
+def test_one_in_1e9_that_are_too_many_to_list_are_found_within_seconds(
+    algorithm: str, limited: str
+) -> None:
+    """A share below 1e-9 of 2e20 subnets, by each such limit: billions of them fit."""
+    costs_table = mcunet_table()
+    some = costs_table.evaluate(random_genes(costs_table.space, 2000, np.random.default_rng(0)))
+    least = minimal_costs(costs_table)
+    limits: dict[str, float] = {"sram_bytes": 10**9, "flash_bytes": 10**9}
+    for name, part in RARE[limited].items():
+        low = float(getattr(least, name).min())
+        limits[name] = low + part * (float(np.median(getattr(some, name))) - low)
+    budget = Budget(**{n: v if n == "latency_ms" else int(v) for n, v in limits.items()})
+    chosen = SearchSettings.model_validate(
+        {"algorithm": algorithm, "evaluations": 30, "population": 10}
+    )
+    came: list[float] = []
+    started = time.monotonic()
+    made = make_problem(costs_table, budget, chosen)
+    assert 1e6 < made.sampler.count < 1e-9 * costs_table.space.subnets()
+    assert made.sampler.listed is None
+    found = search(
+        made,
+        chosen,
+        Objective(score=noisy),
+        seed=0,
+        callbacks=[lambda progress: came.append(time.monotonic() - started)],
+    ).scored
+    assert came[0] < 10  # about a second on an idle core
+    assert len(set(gene_keys(found.genes))) == 30
+    assert fits(costs_table.evaluate(found.genes), budget).all()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_one_subnet_in_2e20_is_found_and_one_byte_less_is_explained(algorithm: str) -> None:
+    costs_table = mcunet_table()
+    space = costs_table.space
+    only = encode(space, smallest(space, width=0.5, resolution=96))
+    flash = int(costs_table.evaluate(only).flash_bytes[0])
+    chosen = SearchSettings.model_validate({"algorithm": algorithm, "evaluations": 30})
+    started = time.monotonic()
+    made = make_problem(costs_table, Budget(sram_bytes=10**9, flash_bytes=flash), chosen)
+    found = search(made, chosen, Objective(score=noisy), seed=0)
+    assert found.scored.genes.tolist() == np.atleast_2d(only).tolist()
+    with pytest.raises(InfeasibleError, match=f"flash {flash:,} bytes"):
+        make_problem(costs_table, Budget(sram_bytes=10**9, flash_bytes=flash - 1), chosen)
+    assert time.monotonic() - started < 20

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 
 from tinynas.space.spec import SearchSpace
@@ -24,6 +25,15 @@ class Digits(NamedTuple):
 def _one_thread() -> Iterator[None]:
     with one_thread():
         yield
+
+
+@pytest.fixture
+def in_float64() -> Iterator[None]:
+    """New tensors and layers have 64 bits, so that two ways to compute one thing agree closely."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
 
 
 @pytest.fixture(scope="session")

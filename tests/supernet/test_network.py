@@ -14,6 +14,7 @@ from tinynas.space.spec import SearchSpace, find_space, shipped_spaces
 from tinynas.supernet.evaluate import recalibrate
 from tinynas.supernet.network import ConvNorm, Supernet, extract, fold, fuse
 
+PARTS = ("weight", "norm.weight", "norm.bias")
 PLAIN = (
     nn.Conv2d,
     nn.BatchNorm2d,
@@ -47,10 +48,13 @@ def _archs(space: SearchSpace, width: float, resolution: int, count: int) -> lis
 
 
 SHIPPED = [("mcunet-small", 12, 1), ("mcunet-small", 13, 3), ("mcunet", 48, 3), ("mcunet", 45, 1)]
+WIDTHS = (0.2, 0.5, 1.0)
 
 
 def test_every_shipped_space_is_among_those_tested() -> None:
     assert {name for name, _, _ in SHIPPED} == shipped_spaces().keys()
+    for space in shipped_spaces().values():
+        assert set(WIDTHS) <= set(space.width_multipliers)
 
 
 @pytest.mark.parametrize(("name", "resolution", "channels"), SHIPPED)
@@ -63,6 +67,20 @@ def test_an_extracted_subnet_computes_what_the_supernet_does(
     with torch.no_grad():
         for arch in _archs(space, 0.2, resolution, 8):
             torch.testing.assert_close(extract(net, arch)(x), net(x, arch), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("in_float64")
+@pytest.mark.parametrize("width", WIDTHS[1:])
+@pytest.mark.parametrize(("name", "resolution", "channels"), SHIPPED)
+def test_an_extracted_subnet_of_any_width_computes_what_the_supernet_does(
+    name: str, resolution: int, channels: int, width: float
+) -> None:
+    space = find_space(name)
+    net = _supernet(space, width, channels)
+    x = _x(4, channels, resolution)
+    with torch.no_grad():
+        for arch in _archs(space, width, resolution, 1):
+            torch.testing.assert_close(extract(net, arch)(x), net(x, arch), atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.parametrize("resolution", [8, 9])
@@ -133,10 +151,73 @@ def test_gradients_reach_exactly_what_the_subnet_uses(tiny: SearchSpace) -> None
     assert all(parameter.grad is None for parameter in third.parameters())  # depth 2 of 3
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("name", "resolution", "channels"), SHIPPED[1:3])
+def test_gradients_reach_nothing_but_what_a_subnet_of_a_shipped_space_uses(
+    name: str, resolution: int, channels: int, width: float
+) -> None:
+    space = find_space(name)
+    for arch in _archs(space, width, resolution, 2):
+        net = _supernet(space, width, channels)
+        net(_x(3, channels, resolution), arch)[:, 0].square().sum().backward()
+        used = _used(net, arch)
+        for parameter_name, parameter in net.named_parameters():
+            grad = parameter.grad
+            if parameter_name not in used:
+                assert grad is None or grad.count_nonzero() == 0, parameter_name
+            else:
+                assert grad is not None, parameter_name
+                assert grad[used[parameter_name]].abs().max() > 0, parameter_name
+                grad[used[parameter_name]] = 0
+                assert grad.count_nonzero() == 0, parameter_name
+
+
+def _used(net: Supernet, arch: Arch) -> dict[str, tuple[slice, ...]]:
+    """Where in each parameter a subnet's weights are, by the rules that papers and space state."""
+    used: dict[str, tuple[slice, ...]] = {
+        name: (slice(None),)
+        for name, _ in net.named_parameters()
+        if name.startswith(("stem.", "logits."))
+    }
+    for stage, choices in enumerate(zip(arch.kernels, arch.expansions, strict=True)):
+        for position, (kernel, expansion) in enumerate(zip(*choices, strict=True)):
+            name, block = f"blocks.s{stage}_b{position}", net.block(stage, position)
+            hidden = slice(block.cin * expansion)
+            if expansion > 1:
+                used |= {f"{name}.expand.{part}": (hidden,) for part in PARTS}
+            largest_kernel = max(net.space.stages[stage].kernel)
+            smaller = [k for k in net.space.stages[stage].kernel if kernel <= k < largest_kernel]
+            ring = (largest_kernel - max(smaller, default=largest_kernel)) // 2
+            taps = slice(ring, largest_kernel - ring)
+            used |= {f"{name}.depthwise.{part}": (hidden,) for part in PARTS}
+            used[f"{name}.depthwise.weight"] = (hidden, slice(None), taps, taps)
+            used |= {f"{name}.depthwise.shrink.{k}": (slice(None),) for k in smaller}
+            used |= {f"{name}.project.{part}": (slice(None),) for part in PARTS}
+            used[f"{name}.project.weight"] = (slice(None), hidden)
+    return used
+
+
 def test_blocks_with_a_skip_start_as_the_identity(tiny: SearchSpace) -> None:
     net = Supernet(tiny, width=1.0, classes=3, channels=1)
     y = _x(2, 16, 4)
     assert torch.equal(net.block(1, 1)(y, 5, 3), y)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", sorted(shipped_spaces()))
+def test_smaller_kernels_start_as_the_centre_of_the_largest(name: str, width: float) -> None:
+    space = find_space(name)
+    net = Supernet(space, width=width, classes=3, channels=1)
+    for number, stage in enumerate(space.stages):
+        for position in range(stage.depth[-1]):
+            deep = net.block(number, position).depthwise
+            size = deep.weight.shape[-1]
+            assert size == max(stage.kernel)
+            for kernel in stage.kernel:
+                taps = slice((size - kernel) // 2, (size + kernel) // 2)
+                assert torch.equal(
+                    deep.weight_for(len(deep.weight), kernel), deep.weight[..., taps, taps]
+                )
 
 
 def test_the_seed_decides_the_initial_weights(tiny: SearchSpace) -> None:

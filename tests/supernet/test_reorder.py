@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tinynas.space.arch import Arch, largest
-from tinynas.space.spec import SearchSpace, find_space
+from tinynas.space.spec import SearchSpace, find_space, shipped_spaces
 from tinynas.supernet.network import Supernet
 from tinynas.supernet.reorder import importance, sort_channels
 
@@ -44,14 +44,28 @@ def test_the_largest_subnet_computes_the_same_and_its_channels_are_sorted(
     tiny: SearchSpace, name: str, width: float
 ) -> None:
     space = tiny if name == "tiny" else find_space(name)
+    _check_sorting(space, width, 1e-5)
+
+
+@pytest.mark.usefixtures("in_float64")
+@pytest.mark.parametrize("width", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("name", sorted(shipped_spaces()))
+def test_the_largest_subnet_of_a_shipped_space_computes_the_same_after_sorting(
+    name: str, width: float
+) -> None:
+    _check_sorting(find_space(name), width, 1e-9)
+
+
+def _check_sorting(space: SearchSpace, width: float, tolerance: float) -> None:
     net = _supernet(space, width)
     top = largest(space, width=width, resolution=12)
+    second = _with_expansion(space, width, space.stages[-1].expansion[-2])
     with torch.no_grad():
         before = net(_x(12), top)
-        smaller = net(_x(12), _with_expansion(space, width, 3 if name != "tiny" else 2))
+        smaller = net(_x(12), second)
         sort_channels(net)
-        torch.testing.assert_close(net(_x(12), top), before, atol=1e-5, rtol=1e-5)
-        changed = net(_x(12), _with_expansion(space, width, 3 if name != "tiny" else 2))
+        torch.testing.assert_close(net(_x(12), top), before, atol=tolerance, rtol=tolerance)
+        changed = net(_x(12), second)
     assert not torch.allclose(smaller, changed, atol=1e-3)
     for number, stage in enumerate(space.stages):
         for position in range(stage.depth[-1]):

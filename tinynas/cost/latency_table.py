@@ -24,7 +24,7 @@ from tinynas.cost.op_shape import KEY, OpShape, read_op_shape
 from tinynas.errors import UsageError
 from tinynas.paths import data_dir
 from tinynas.space.spec import explain
-from tinynas.yaml_file import safe_loader
+from tinynas.yaml_file import safe_load
 
 Provenance = Literal["measured", "emulated", "calibrated", "estimated"]
 # Best first: a sum is worth what its worst part is worth.
@@ -230,7 +230,7 @@ def _read_models(path: Path, lazily: bool) -> Mapping[tuple[str, str], Model]:
 
 def _model(document: str, place: str) -> Model:
     try:
-        content = yaml.load(document, safe_loader(document))
+        content = safe_load(document)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{place} cannot be read as YAML: {reason}") from None

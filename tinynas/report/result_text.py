@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from rich.box import SIMPLE
@@ -35,43 +37,98 @@ def _bytes(size_bytes: int | None) -> str:
     return "-" if size_bytes is None else f"{size_bytes:,}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """A row of the result; `source` says where its numbers come from, in a numbered note."""
+
+    label: str
+    predicted: str = "-"
+    measured: str = "-"
+    limit: str = ""
+    source: str | None = None
+
+
 def result_table(report: dict[str, Any]) -> Table:
     """Predicted beside measured, each in a column of its own, with the limit."""
-    predicted, measured, budget = report["predicted"], report["measured"], report["budget"]
     table = Table(title="Result", title_justify="left", title_style="bold", box=SIMPLE)
     table.add_column("")
     for name in ("predicted", "measured", "limit"):
         table.add_column(name, justify="right")
-    table.add_row(
-        "SRAM, arena, bytes (1)",
-        _bytes(predicted["sram_bytes"]),
-        "-",
-        _bytes(budget["sram_bytes"]),
-    )
-    head = _bytes(predicted["sram_head_bytes"]), _bytes(measured["sram_head_bytes"])
-    table.add_row("  its head, bytes (2)", *head, "")
-    file = _bytes(predicted["flash_bytes"]), _bytes(measured["file_bytes"])
-    table.add_row("flash, file, bytes (3)", *file, _bytes(budget["flash_bytes"]))
-    for row in _time_rows(report):
-        table.add_row(*row)
-    table.add_row("MACs", f"{predicted['macs']:,}", "-", "")
-    table.add_row("accuracy int8 (6)", "-", f"{measured['accuracy_int8']:.4f}", "")
-    table.add_row("accuracy float (7)", "-", f"{measured['accuracy_float']:.4f}", "")
+    number = count(1)
+    for row in _rows(report):
+        label = f"{row.label} ({next(number)})" if row.source else row.label
+        table.add_row(label, row.predicted, row.measured, row.limit)
     return table
 
 
-def _time_rows(report: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+def sources(report: dict[str, Any]) -> list[str]:
+    """Where the numbers of the table come from, by their marks."""
+    notes = [row.source for row in _rows(report) if row.source]
+    return [f"({number}) {words}" for number, words in enumerate(notes, start=1)]
+
+
+def _rows(report: dict[str, Any]) -> Iterator[_Row]:
+    """The rows from top to bottom."""
+    yield from _memory_rows(report)
+    yield from _time_rows(report)
+    yield _Row(label="MACs", predicted=f"{report['predicted']['macs']:,}")
+    measured = report["measured"]
+    where = report["executed_by"] or "integer simulation: there is no runtime for this host"
+    yield _Row(
+        label="accuracy int8",
+        measured=f"{measured['accuracy_int8']:.4f}",
+        source=f"{report['test_images']:,} test images; {where}",
+    )
+    yield _Row(
+        label="accuracy float",
+        measured=f"{measured['accuracy_float']:.4f}",
+        source="the same images before quantisation, PyTorch",
+    )
+
+
+def _memory_rows(report: dict[str, Any]) -> Iterator[_Row]:
+    predicted, measured, budget = report["predicted"], report["measured"], report["budget"]
+    yield _Row(
+        label="SRAM, arena, bytes",
+        predicted=_bytes(predicted["sram_bytes"]),
+        limit=_bytes(budget["sram_bytes"]),
+        source=f"to reserve on the chip: memory plan, {report['runtime']} scratch buffers and "
+        "TFLM's 32-bit records, by rule",
+    )
+    yield _Row(
+        label="  its head, bytes",
+        predicted=_bytes(predicted["sram_head_bytes"]),
+        measured=_bytes(measured["sram_head_bytes"]),
+        source="activations with reference kernels; measured by "
+        f"{report['executed_by'] or 'nothing'}",
+    )
+    yield _Row(
+        label="flash, file, bytes",
+        predicted=_bytes(predicted["flash_bytes"]),
+        measured=_bytes(measured["file_bytes"]),
+        limit=_bytes(budget["flash_bytes"]),
+        source="computed from the graph; measured is the length of 6_model.tflite",
+    )
+
+
+def _time_rows(report: dict[str, Any]) -> Iterator[_Row]:
     """Latency and energy with their intervals; no energy where the power is not known."""
     predicted, budget, worst = report["predicted"], report["budget"], report["latency_provenance"]
-    for what, unit, mark in (("latency", "ms", "(4)"), ("energy", "mJ", "(5)")):
+    written = {"latency": _latency_source, "energy": _energy_source}
+    for what, unit in (("latency", "ms"), ("energy", "mJ")):
         value, low, high = (
             predicted[f"{what}_{end}{unit.lower()}"] for end in ("", "low_", "high_")
         )
         limit = budget[f"{what}_{unit.lower()}"]
         if value is not None:
-            asked = "" if limit is None else f"{limit:g}"
-            yield f"{what}, {unit} {mark}", f"{worst} {value:.4g}", "-", asked
-            yield f"  its interval at {CONFIDENCE:.0%}", f"{low:.3g} to {high:.3g}", "", ""
+            yield _Row(
+                label=f"{what}, {unit}",
+                predicted=f"{worst} {value:.4g}",
+                limit="" if limit is None else f"{limit:g}",
+                source=written[what](report),
+            )
+            ends = f"{low:.3g} to {high:.3g}"
+            yield _Row(label=f"  its interval at {CONFIDENCE:.0%}", predicted=ends, measured="")
 
 
 def _latency_source(report: dict[str, Any]) -> str:
@@ -88,26 +145,8 @@ def _latency_source(report: dict[str, Any]) -> str:
 
 
 def _energy_source(report: dict[str, Any]) -> str:
-    power = report["active_power_mw"]
-    if power is None:
-        return f"there is no energy: the active power of {report['mcu']} is not known"
-    return f"latency times the active power of {report['mcu']}, {power['value']:g} mW"
-
-
-def sources(report: dict[str, Any]) -> list[str]:
-    """Where the numbers of the table come from, by their marks."""
-    runtime = report["executed_by"]
-    where = runtime or "integer simulation: there is no runtime for this host"
-    return [
-        f"(1) to reserve on the chip: memory plan, {report['runtime']} scratch buffers and TFLM's "
-        "32-bit records, by rule",
-        f"(2) activations with reference kernels; measured by {runtime or 'nothing'}",
-        "(3) computed from the graph; measured is the length of 6_model.tflite",
-        f"(4) {_latency_source(report)}",
-        f"(5) {_energy_source(report)}",
-        f"(6) {report['test_images']:,} test images; {where}",
-        "(7) the same images before quantisation, PyTorch",
-    ]
+    power_mw = report["active_power_mw"]["value"]
+    return f"latency times the active power of {report['mcu']}, {power_mw:g} mW"
 
 
 def remarks(report: dict[str, Any]) -> list[str]:
@@ -119,6 +158,8 @@ def remarks(report: dict[str, Any]) -> list[str]:
         lines.append(f"All int8 outputs of the runtime {same} those of the integer simulation.")
     else:
         lines.append("The runtime has not executed this model: it is not installed here.")
+    if report["active_power_mw"] is None:
+        lines.append(f"There is no energy: the active power of {report['mcu']} is not known.")
     lines.append(
         f"Firmware: reserve an arena of {facts['arena_bytes']:,} bytes, register "
         f"{', '.join(facts['operators'])}; input {facts['input']['shape']} int8 = pixel - 128."
