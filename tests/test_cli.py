@@ -70,6 +70,8 @@ def test_help_and_version_answer() -> None:
         (["search", "--sram", "64k", "--flash", "1m", "--accelerator", "tpu"], "accelerator"),
         (["search", "--resume", "nowhere"], "is not a run directory"),
         (["search", "--resume", "nowhere", "--seed", "1"], "drop --seed"),
+        (["search", "--resume", "nowhere", "--algo", "tpe"], "drop --algo or"),
+        (["search", "--resume", "nowhere", "--train-time", "1m"], "drop --train-time or"),
         (["shrink", "--sram", "64k", "--flash", "1m", "--shrink", "guess"], "shrink.method"),
         (["search", "--sram", "64k", "--flash", "1m", "--config", "none.yaml"], "none.yaml"),
     ],

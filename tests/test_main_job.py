@@ -241,14 +241,14 @@ def test_ctrl_c_while_searching_says_how_to_go_on_and_then_goes_on(
 
 def test_a_limit_of_time_is_planned_written_down_and_kept_to(tmp_path: Path) -> None:
     setup(tmp_path)
-    limit = ("--train-time", "5s", "--accelerator", "cpu")
+    limit = ("--train-time", "12s", "--accelerator", "cpu")
     answer = run(tmp_path, "--config", "mini-config.yaml", "--out", "run", *limit)
     assert answer.returncode == 0, answer.stderr
     plan = json.loads((tmp_path / "run" / "3_plan.json").read_text())
-    assert f"5 s are {plan['steps']:,} steps" in answer.stdout
-    assert plan["seconds"] == 5 and plan["steps"] * plan["step_s"][0] <= 5
+    assert f"12 s are {plan['steps']:,} steps" in answer.stdout
+    assert plan["seconds"] == 12 and plan["steps"] * plan["step_s"][0] <= 12
     stages = json.loads((tmp_path / "run" / "stages.json").read_text())
-    assert 2 < stages["supernet"]["seconds"] < 15  # wide, for a loaded machine must not fail it
+    assert 4 < stages["supernet"]["seconds"] < 36  # wide, for a loaded machine must not fail it
 
 
 def test_without_the_runtime_the_run_ends_with_the_simulation(tmp_path: Path) -> None:

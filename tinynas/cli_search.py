@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -63,6 +64,8 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option(help="YAML file of settings; flags come on top.", metavar="FILE"),
 ]
+# Settings whose flags have another name.
+FLAGS = {"source": "data", "method": "shrink", "algorithm": "algo", "time": "train-time"}
 # What the JSON line says of the costs predicted.
 COSTS = ("sram_bytes", "sram_head_bytes", "flash_bytes", "macs")
 TIMES = tuple(
@@ -141,7 +144,8 @@ def _run_job(
             run.discard()
         raise
     except KeyboardInterrupt:
-        ui.warn(f"Stopped. Go on with: python -m tinynas search --resume {run.path}")
+        path = shlex.quote(str(run.path))
+        ui.warn(f"Stopped. Go on with: python -m tinynas search --resume {path}")
         raise SystemExit(1) from None
 
 
@@ -153,8 +157,8 @@ def _refuse_beside_resume(flags: dict[str, Any], **others: Path | None) -> None:
     given += [key for key in ("space", "seed", "accelerator") if flags[key] is not None]
     if given:
         raise UsageError(
-            f"--resume takes all settings from the run's config.yaml; drop --{given[0]} "
-            "or start a new run"
+            "--resume takes all settings from the run's config.yaml; drop "
+            f"--{FLAGS.get(given[0], given[0])} or start a new run"
         )
 
 

@@ -129,7 +129,7 @@ class Console:
         """The best spaces of stage 1, the chosen one marked."""
         fitting = [row for row in shrunk.rows if row.count.estimate > 0]
         self.say(
-            f"  {space.name}: {len(shrunk.rows)} spaces of {space.subnets():.3g} subnets each; "
+            f"  {space.name}: {len(shrunk.rows)} spaces of {count_text(space.subnets())} subnets each; "
             f"{len(fitting)} hold subnets that fit"
         )
         if not self.quiet:
@@ -214,6 +214,11 @@ def certainty(shrunk: Shrunk) -> str:
     return "Counts are estimates inside brackets, which the CSV file gives"
 
 
+def count_text(subnets: float) -> str:
+    """How many: in full below a million."""
+    return f"{subnets:,.0f}" if subnets < 1e6 else f"{subnets:.3g}"
+
+
 def spaces_table(shrunk: Shrunk, shown: int = SHOWN_SPACES) -> Table:
     """Spaces by mean MACs of their fitting subnets, the chosen one marked."""
     patched = any(row.patches > 1 for row in shrunk.rows)
@@ -241,7 +246,7 @@ def _count_cells(row: Row) -> tuple[str, ...]:
     share = f"{row.share:.1%}" if row.share >= 0.001 else f"{row.share:.1e}"
     return (
         share,
-        f"{count.estimate:.3g}",
+        count_text(count.estimate),
         f"{count.mean_macs / 1e6:.2f}",
         most,
     )
