@@ -48,11 +48,15 @@ class Best:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """What a search found: every subnet that it scored, and why it ended."""
+    """What a search found: every subnet that it scored, and why it ended.
+
+    With a predictor, `looked_at` counts the accuracies that were predicted.
+    """
 
     problem: Problem
     scored: Scored
     reason: Reason
+    looked_at: int = 0
 
     @property
     def candidates(self) -> DataFrame:
@@ -162,7 +166,12 @@ def run_search(
         made = _of_settings(settings, width, resolution, classes, channels)
     with made.scores(objective, batch_objective) as scores:
         found = _found(made, scores, None if out is None else Path(out), callbacks)
-    return SearchResult(problem=made.problem, scored=found.scored, reason=found.reason)
+    return SearchResult(
+        problem=made.problem,
+        scored=found.scored,
+        reason=found.reason,
+        looked_at=found.looked_at,
+    )
 
 
 def _refuse(given: Sequence[str]) -> None:

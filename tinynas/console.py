@@ -128,8 +128,9 @@ class Console:
     def shrunk(self, space: SearchSpace, shrunk: Shrunk) -> None:
         """The best spaces of stage 1, the chosen one marked."""
         fitting = [row for row in shrunk.rows if row.count.estimate > 0]
+        size = count_text(space.subnets())
         self.say(
-            f"  {space.name}: {len(shrunk.rows)} spaces of {count_text(space.subnets())} subnets each; "
+            f"  {space.name}: {len(shrunk.rows)} spaces of {size} subnets each; "
             f"{len(fitting)} hold subnets that fit"
         )
         if not self.quiet:

@@ -70,6 +70,14 @@ def problem(budget: Budget = ROOMY, **settings: object) -> Problem:
     return make_problem(table(), budget, SearchSettings.model_validate(settings))
 
 
+def chosen_settings(algorithm: str, **settings: object) -> SearchSettings:
+    """60 subnets in batches of 12, unless given; `predicted` is evolution with a predictor."""
+    usual: dict[str, object] = {"algorithm": algorithm, "evaluations": 60, "population": 12}
+    if algorithm == "predicted":
+        usual |= {"algorithm": "evolution", "predictor": True}
+    return SearchSettings.model_validate({**usual, **settings})
+
+
 def run(
     algorithm: str,
     budget: Budget = ROOMY,
@@ -80,9 +88,7 @@ def run(
     **settings: object,
 ) -> Found:
     """A search of 60 subnets in batches of 12, unless the settings say otherwise."""
-    chosen = SearchSettings.model_validate(
-        {"algorithm": algorithm, "evaluations": 60, "population": 12, **settings}
-    )
+    chosen = chosen_settings(algorithm, **settings)
     return search(
         make_problem(table(), budget, chosen),
         chosen,

@@ -19,13 +19,23 @@ from tinynas.errors import InfeasibleError
 from tinynas.search.candidates import front_of
 from tinynas.search.loop import JOURNAL, STUDY, Objective, search
 from tinynas.search.problem import Batch, Scored, make_problem
-from tinynas.search.settings import AlgorithmName, SearchSettings
+from tinynas.search.settings import AlgorithmName
 from tinynas.space.arch import canonical, encode, gene_keys, random_genes, smallest
 from tinynas.space.spec import find_space
 
-from .small_space import ROOMY, SPACE, every_subnet, merit, noisy, problem, run, table
+from .small_space import (
+    ROOMY,
+    SPACE,
+    chosen_settings,
+    every_subnet,
+    merit,
+    noisy,
+    problem,
+    run,
+    table,
+)
 
-ALGORITHMS = get_args(AlgorithmName)
+ALGORITHMS = (*get_args(AlgorithmName), "predicted")
 PUT_BY_CHANCE = [name for name in ALGORITHMS if name != "exhaustive"]
 
 
@@ -118,9 +128,7 @@ def test_every_limit_holds(algorithm: str, limited: str) -> None:
         "energy": (replace(ROOMY, energy_mj=latency_ms * 0.1), {}),
         "macs": (ROOMY, {"max_macs": macs}),
     }[limited]
-    chosen = SearchSettings.model_validate(
-        {"algorithm": algorithm, "evaluations": 40, "population": 12, **settings}
-    )
+    chosen = chosen_settings(algorithm, evaluations=40, **settings)
     made = make_problem(table(), budget, chosen, active_power_mw=100.0)
     found = search(made, chosen, Objective(score=merit), seed=0).scored
     values, limit = {
@@ -144,9 +152,7 @@ def test_every_limit_holds(algorithm: str, limited: str) -> None:
     ],
 )
 def test_any_objectives_can_be_traded_off(algorithm: str, objectives: tuple[str, ...]) -> None:
-    chosen = SearchSettings.model_validate(
-        {"algorithm": algorithm, "evaluations": 40, "population": 8, "objectives": objectives}
-    )
+    chosen = chosen_settings(algorithm, evaluations=40, population=8, objectives=objectives)
     made = make_problem(table(), ROOMY, chosen, active_power_mw=100.0)
     scored = search(made, chosen, Objective(score=noisy), seed=0).scored
     front = made.points(front_of(made, scored))
@@ -157,7 +163,7 @@ def test_any_objectives_can_be_traded_off(algorithm: str, objectives: tuple[str,
         )
 
 
-@pytest.mark.parametrize("algorithm", ["evolution", "random", "exhaustive"])
+@pytest.mark.parametrize("algorithm", ["evolution", "predicted", "random", "exhaustive"])
 @pytest.mark.parametrize("kept", [0, 40, 300, 900, 1500, 2400, 3300])
 def test_a_search_whose_journal_was_cut_off_anywhere_ends_as_if_it_never_stopped(
     algorithm: str, kept: int, tmp_path: Path
@@ -178,9 +184,7 @@ def test_a_search_stopped_after_any_generation_goes_on_as_if_it_never_had(
     algorithm: str, tmp_path: Path
 ) -> None:
     expected = run(algorithm, TIGHT, score=noisy).scored
-    chosen = SearchSettings.model_validate(
-        {"algorithm": algorithm, "evaluations": 60, "population": 12}
-    )
+    chosen = chosen_settings(algorithm)
     made, objective = make_problem(table(), TIGHT, chosen), Objective(score=noisy)
     for _ in range(20):
         found = search(
@@ -240,9 +244,7 @@ def test_where_fewer_than_one_in_1e9_fit_fitting_subnets_come_within_seconds(
         flash_bytes=int(near_least("flash_bytes")),
         latency_ms=near_least("latency_ms") + 0.4,
     )
-    chosen = SearchSettings.model_validate(
-        {"algorithm": algorithm, "evaluations": 50, "population": 10}
-    )
+    chosen = chosen_settings(algorithm, evaluations=50, population=10)
     started = time.monotonic()
     made = make_problem(costs_table, budget, chosen)
     assert 1 <= made.sampler.count < 1e-9 * space.subnets()
@@ -277,9 +279,7 @@ def test_one_in_1e9_that_are_too_many_to_list_are_found_within_seconds(
         low = float(getattr(least, name).min())
         limits[name] = low + part * (float(np.median(getattr(some, name))) - low)
     budget = Budget(**{n: v if n == "latency_ms" else int(v) for n, v in limits.items()})
-    chosen = SearchSettings.model_validate(
-        {"algorithm": algorithm, "evaluations": 30, "population": 10}
-    )
+    chosen = chosen_settings(algorithm, evaluations=30, population=10)
     came: list[float] = []
     started = time.monotonic()
     made = make_problem(costs_table, budget, chosen)
@@ -303,7 +303,7 @@ def test_one_subnet_in_2e20_is_found_and_one_byte_less_is_explained(algorithm: s
     space = costs_table.space
     only = encode(space, smallest(space, width=0.5, resolution=96))
     flash = int(costs_table.evaluate(only).flash_bytes[0])
-    chosen = SearchSettings.model_validate({"algorithm": algorithm, "evaluations": 30})
+    chosen = chosen_settings(algorithm, evaluations=30)
     started = time.monotonic()
     made = make_problem(costs_table, Budget(sram_bytes=10**9, flash_bytes=flash), chosen)
     found = search(made, chosen, Objective(score=noisy), seed=0)

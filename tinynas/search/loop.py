@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -42,6 +42,13 @@ class Algorithm(Protocol):
         """Learn what was scored, by this process or an earlier one."""
 
 
+@runtime_checkable
+class Predicting(Protocol):
+    """An algorithm that predicts accuracies."""
+
+    looked_at: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
     """Where accuracies come from: `score` gives those of a batch, one by one or all at once.
@@ -55,12 +62,16 @@ class Objective:
 
 
 class Progress:
-    """How far a search has come: what callbacks see after each batch."""
+    """How far a search has come: what callbacks see after each batch.
+
+    `looked_at` counts the predictions of accuracies by this process.
+    """
 
     def __init__(self, problem: Problem, parts: Sequence[Scored]) -> None:
         self.problem = problem
         self._parts = list(parts)
         self.evaluations = sum(len(part) for part in parts)
+        self.looked_at = 0
 
     @property
     def scored(self) -> Scored:
@@ -86,10 +97,14 @@ Callback = Callable[[Progress], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """All subnets scored, in order, and why the search ended."""
+    """All subnets scored, in order, and why the search ended.
+
+    With a predictor, `looked_at` counts the accuracies that were predicted.
+    """
 
     scored: Scored
     reason: Reason
+    looked_at: int = 0
 
 
 def make_algorithm(problem: Problem, settings: SearchSettings, folder: Path | None) -> Algorithm:
@@ -102,6 +117,10 @@ def make_algorithm(problem: Problem, settings: SearchSettings, folder: Path | No
         from tinynas.search.optuna_search import OptunaSearch  # takes a second to import
 
         return OptunaSearch(problem, settings, folder / STUDY if folder else None)
+    if settings.predictor:
+        from tinynas.search.predicted import PredictedSearch  # so does scikit-learn
+
+        return PredictedSearch(problem, settings)
     return Evolution(problem, settings)
 
 
@@ -137,7 +156,7 @@ def search(
                 break
     if not run.progress.evaluations:
         raise TinynasError("the search ended before a subnet was scored")
-    return Found(scored=run.progress.scored, reason=reason)
+    return Found(scored=run.progress.scored, reason=reason, looked_at=run.progress.looked_at)
 
 
 class _Search:
@@ -189,6 +208,8 @@ class _Search:
         done = self.progress.evaluations
         rng = np.random.default_rng([seed, done])
         genes = self._algorithm.ask(min(self._settings.population, self._most - done), rng)
+        if isinstance(self._algorithm, Predicting):
+            self.progress.looked_at = self._algorithm.looked_at
         if not len(genes):
             return False
         batch = self._problem.batch(genes)

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from tinynas.run import RunDir
 from tinynas.search.candidates import front_of
 from tinynas.search.journal import to_csv
-from tinynas.search.loop import JOURNAL, STUDY, Callback, Found, Objective, OnScored, search
+from tinynas.search.loop import (
+    JOURNAL,
+    STUDY,
+    Callback,
+    Found,
+    Objective,
+    OnScored,
+    Progress,
+    search,
+)
 from tinynas.search.problem import Problem
 from tinynas.search.settings import SearchSettings
 
@@ -36,11 +47,14 @@ def recorded_search(
             run.file(name).unlink(missing_ok=True)
         about = {"configuration": run.digest, "seconds": 0.0}
         run.write_json(ABOUT, about)
-    spent_s = float(about["seconds"])
+    spent_s, looked_at = float(about["seconds"]), int(about.get("looked_at", 0))
     started = time.monotonic() - spent_s
 
-    def note_seconds(progress: object) -> None:
-        run.write_json(ABOUT, {**about, "seconds": round(time.monotonic() - started, 3)})
+    def note(progress: Progress) -> None:
+        known: dict[str, Any] = {"seconds": round(time.monotonic() - started, 3)}
+        if settings.predictor:
+            known["looked_at"] = looked_at + progress.looked_at
+        run.write_json(ABOUT, {**about, **known})
 
     found = search(
         problem,
@@ -49,9 +63,9 @@ def recorded_search(
         seed=seed,
         folder=run.path,
         spent_s=spent_s,
-        callbacks=[*([note_seconds] if settings.seconds else []), *callbacks],
+        callbacks=[*([note] if settings.seconds or settings.predictor else []), *callbacks],
         on_scored=on_scored,
         on_interrupt=on_interrupt,
     )
     run.write(FRONT, to_csv(front_of(problem, found.scored)))
-    return found
+    return replace(found, looked_at=looked_at + found.looked_at)

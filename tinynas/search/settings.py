@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 ObjectiveName = Literal["accuracy", "latency", "energy", "sram", "flash"]
 AlgorithmName = Literal["evolution", "nsga2", "tpe", "random", "exhaustive"]
@@ -29,6 +29,20 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+class PredictorSettings(BaseModel):
+    """How to search with predicted accuracies.
+
+    The `first` subnets scored are drawn uniformly; batches after them have at most `batch`, each
+    chosen from so many `looks`, subnets whose accuracies are predicted.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    first: int = Field(default=24, ge=2)
+    batch: int = Field(default=12, ge=1)
+    looks: int = Field(default=500, ge=1)
+
+
 class SearchSettings(BaseModel):
     """How long and in what steps to search.
 
@@ -41,7 +55,8 @@ class SearchSettings(BaseModel):
     population, have children. A share `neighbours` of these differs from one parent in a single
     gene, the others are crossings of two, a share `mutants` of them mutated, each gene with
     `mutation_probability`; these are crossings only with `crossed_mutants`. With `aging` parents
-    come from the last so many subnets scored, not from all.
+    come from the last so many subnets scored, not from all. With a `predictor`, true for its usual
+    settings, evolution goes on among predicted accuracies and scores what promises most.
 
     A `preset` gives all of these their published values, but for those that are given too.
     """
@@ -63,6 +78,14 @@ class SearchSettings(BaseModel):
     crossed_mutants: bool = True
     mutation_probability: float = Field(default=0.1, gt=0, le=1)
     aging: int | None = Field(default=None, ge=2)
+    predictor: PredictorSettings | None = None
+
+    @field_validator("predictor", mode="before")
+    @classmethod
+    def _usual_predictor(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return PredictorSettings() if value else None
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -77,5 +100,10 @@ class SearchSettings(BaseModel):
             raise ValueError(
                 "objectives must be accuracy and others, each once, got "
                 f"[{', '.join(self.objectives)}]"
+            )
+        if self.predictor and self.algorithm != "evolution":
+            raise ValueError(
+                f"predictor goes with algorithm evolution alone, got {self.algorithm}; leave one "
+                "of the two out"
             )
         return self
