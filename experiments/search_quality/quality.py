@@ -35,6 +35,7 @@ from tinynas.space.spec import find_space
 Floats = npt.NDArray[np.float64]
 
 HERE = Path(__file__).parent
+TABLE = HERE / "table.csv.gz"
 FLASH_BYTES = 700_000  # of the landscape; uniform samples of mcunet-small need 600,000 to 800,000
 REFERENCE_SUBNETS = 2_000  # drawn uniformly; the hypervolume ends at their worst values
 REFERENCE_SEED = 10_000
@@ -87,7 +88,7 @@ CASES = {
             "tpe": (1_000, 10),
             "nsga2": (10_000, 100),
             "evolution": (30_000, 100),
-            "predictor": (1_000, 20),
+            "predictor": (1_000, 12),
         },
     ),
     "table": Case(
@@ -103,7 +104,7 @@ CASES = {
             "tpe": (500, 10),
             "nsga2": (2_000, 32),
             "evolution": (2_000, 32),
-            "predictor": (600, 20),
+            "predictor": (600, 12),
         },
     ),
 }
@@ -117,7 +118,7 @@ def landscape(space: str) -> Landscape:
 @cache
 def table() -> dict[str, float]:
     """Accuracies by genes, as tabulate.py wrote them down."""
-    with gzip.open(HERE / "table.csv.gz", "rt", encoding="utf-8") as file:
+    with gzip.open(TABLE, "rt", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {row["genes"]: int(row["correct"]) / int(row["images"]) for row in rows}
 
@@ -298,6 +299,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--problems", nargs="+", default=list(CASES), choices=list(CASES))
     options = parser.parse_args()
+    if "table" in options.problems and not TABLE.exists():
+        parser.error(f"{TABLE} is not there; make it by tabulate.py or give --problems landscape")
     check_landscape()
     rows = run_all(options)
     with (options.out / "quality.csv").open("w", newline="", encoding="utf-8") as file:
