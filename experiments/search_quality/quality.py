@@ -29,7 +29,6 @@ from landscape import Landscape
 
 from tinynas import Batch, SearchResult, run_search
 from tinynas.search.hypervolume import hypervolume
-from tinynas.search.problem import Scored
 from tinynas.space.spec import find_space
 
 Floats = npt.NDArray[np.float64]
@@ -58,7 +57,9 @@ class Case:
     arguments: dict[str, Any]
     algorithms: dict[str, tuple[int, int]]
 
-    def search(self, score: Callable[[Batch], Iterable[float]], name: str, seed: int) -> Scored:
+    def search(
+        self, score: Callable[[Batch], Iterable[float]], name: str, seed: int
+    ) -> SearchResult:
         evaluations, population = self.algorithms[name]
         settings: dict[str, Any] = {"population": population}
         if name == "predictor":
@@ -70,7 +71,7 @@ class Case:
             config={"search": settings},
             seed=seed,
             **self.arguments,
-        ).scored
+        )
 
 
 CASES = {
@@ -161,7 +162,7 @@ def check_landscape() -> None:
     small = landscape(arguments["space"])
     every = run_search(batch_objective=small, algorithm="exhaustive", **arguments)
     found = np.unique(small.front(every.problem.table, 80_000), axis=0)
-    costs = every.front.sort_values("latency_ms", ascending=False)
+    costs = every.front
     expected = np.unique(np.stack([-costs["accuracy"], costs["latency_ms"]], axis=1), axis=0)
     if found.shape != expected.shape or not np.allclose(found, expected, rtol=1e-9):
         raise SystemExit("the landscape's front is not that of all its subnets")
@@ -189,8 +190,8 @@ def curve(job: Job) -> dict[int, float]:
     """Share of the whole hypervolume after so many evaluations; kept in a file."""
     if not job.path.exists():
         case, score = CASES[job.problem], scoring(job.problem)
-        scored = case.search(score, job.algorithm, job.seed)
-        found = sample(job.problem, "random", 1).problem.points(scored)
+        result = case.search(score, job.algorithm, job.seed)
+        found = result.problem.points(result.scored)
         shares = {
             mark: hypervolume(found[:mark], job.reference) / job.whole
             for mark in marks(case.algorithms[job.algorithm][0])

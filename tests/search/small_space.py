@@ -30,10 +30,10 @@ SPACE = SearchSpace(
 ROOMY = Budget(sram_bytes=10**6, flash_bytes=10**6)
 
 
-def table() -> CostTable:
+def table(space: SearchSpace = SPACE) -> CostTable:
     """Microseconds are operators' multiply-accumulates: depthwise ones are no bargain."""
     return compile_costs(
-        SPACE,
+        space,
         width=1.0,
         resolution=16,
         classes=4,

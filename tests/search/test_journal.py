@@ -101,17 +101,7 @@ def test_the_record_of_another_search_is_refused(tmp_path: Path) -> None:
         width_multipliers=(1.0,),
         resolutions=(16,),
     )
-    from tinynas.cost.table import compile_costs
-
-    costs = compile_costs(
-        other,
-        width=1.0,
-        resolution=16,
-        classes=4,
-        channels=1,
-        kernels="cmsis-nn-dsp",
-        latency=lambda graph, op: 1.0,
-    )
+    costs = table(other)
     with pytest.raises(UsageError, match="are those of another search"):
         Journal(tmp_path / "journal.csv", costs).read()
     (tmp_path / "journal.csv").write_text("accuracy,genes\n1,2\n")
@@ -147,17 +137,7 @@ def test_genes_of_ten_and_more_are_written_in_full() -> None:
         width_multipliers=(1.0,),
         resolutions=(16,),
     )
-    from tinynas.cost.table import compile_costs
-
-    costs = compile_costs(
-        space,
-        width=1.0,
-        resolution=16,
-        classes=4,
-        channels=1,
-        kernels="cmsis-nn-dsp",
-        latency=lambda graph, op: 1.0,
-    )
+    costs = table(space)
     rows = np.array([[0, 0, 11], [0, 0, 3]])
     scored = Scored(
         genes=rows,

@@ -103,18 +103,9 @@ def test_what_is_no_finite_number_for_each_subnet_is_refused(score: object) -> N
 
 
 def test_an_exhaustive_search_of_too_many_subnets_is_refused_with_their_number() -> None:
-    from tinynas.cost.table import compile_costs
     from tinynas.space.spec import find_space
 
-    costs = compile_costs(
-        find_space("mcunet-small"),
-        width=1.0,
-        resolution=16,
-        classes=4,
-        channels=1,
-        kernels="cmsis-nn-dsp",
-        latency=lambda graph, op: 1.0,
-    )
+    costs = table(find_space("mcunet-small"))
     with pytest.raises(UsageError, match=r"about \d\.?\d*e\+16 subnets fit, too many"):
         make_problem(costs, ROOMY, SearchSettings(algorithm="exhaustive"))
 
