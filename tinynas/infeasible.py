@@ -50,9 +50,10 @@ def explain(
         needs += _fastest(budget, tables, minimal)
     changes = _changes(space, budget, task, minimal)
     help_ = " or ".join(changes) or f"no single change, but {_together(budget, costs, least)}"
+    on = ", without patches" if len(whole) < len(tables) else ""
     return (
         f"no subnet of {space.name} fits {_limits(budget)}: the smallest (width {table.width:g}, "
-        f"resolution {table.resolution}) needs {needs}; what would make it possible: {help_}"
+        f"resolution {table.resolution}{on}) needs {needs}; what would make it possible: {help_}"
     )
 
 

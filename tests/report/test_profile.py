@@ -164,9 +164,9 @@ def test_csv_sums_equal_the_totals() -> None:
     assert [row["number"] for row in rows] == ["0", "1", "2", "3", "4"]
     assert sum(int(row["macs"]) for row in rows) == profile.macs
     assert sum(int(row["flash_bytes"]) for row in rows) == profile.constants_bytes
-    milliseconds = sum(float(row["latency_ms_estimated"]) for row in rows)
+    milliseconds = sum(float(row["latency_ms_predicted"]) for row in rows)
     assert milliseconds == pytest.approx(profile.operators_ms)
-    microjoules = sum(float(row["energy_uj_estimated"]) for row in rows)
+    microjoules = sum(float(row["energy_uj_predicted"]) for row in rows)
     assert microjoules == pytest.approx(sum(op.energy_uj or 0 for op in profile.operators))
     assert [row["latency_provenance"] for row in rows] == [
         op.provenance for op in profile.operators
@@ -178,7 +178,7 @@ def test_csv_sums_equal_the_totals() -> None:
 def test_what_is_not_known_is_an_empty_cell_and_null() -> None:
     profile = profile_of(with_last(UNTIMED), target=target_without("elementwise"))
     *_, last = csv.DictReader(io.StringIO(to_csv(profile)))
-    assert last["latency_ms_estimated"] == "" and last["energy_uj_estimated"] == ""
+    assert last["latency_ms_predicted"] == "" and last["energy_uj_predicted"] == ""
     answer = json.loads(json.dumps(to_json(profile), allow_nan=False))
     assert answer["operators"][-1]["latency_us"] is None
     assert answer["unknown"]["latency"] == [UNTIMED]

@@ -124,7 +124,7 @@ def test_the_csv_of_a_front_has_names_and_numbers_that_people_can_read() -> None
     (row,) = csv.DictReader(io.StringIO(to_csv(counted)))
     assert row["accuracy"] == "0.75" and row["correct"] == "150" and row["count"] == "200"
     assert row["genes"] == " ".join(map(str, scored.genes[0])) and "generation_size" not in row
-    assert float(row["latency_ms_estimated"]) == scored.costs.latency_ms[0]
+    assert float(row["latency_ms_predicted"]) == scored.costs.latency_ms[0]
 
 
 def test_genes_of_ten_and_more_are_written_in_full() -> None:

@@ -31,7 +31,7 @@ UJ_PER_US_MW = 1e-3
 MJ_PER_UJ = 1e-3
 COLUMNS = (
     *("number", "name", "kind", "writes", "inputs", "outputs", "window", "macs"),
-    *("live_bytes", "flash_bytes", "latency_ms_estimated", "energy_uj_estimated"),
+    *("live_bytes", "flash_bytes", "latency_ms_predicted", "energy_uj_predicted"),
     "latency_provenance",
 )
 WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")

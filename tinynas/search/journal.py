@@ -25,7 +25,7 @@ COLUMNS = (
     "sram_bytes",
     "flash_bytes",
     "macs",
-    "latency_ms_estimated",
+    "latency_ms_predicted",
     "generation",
     "genes",
 )
