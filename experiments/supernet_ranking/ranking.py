@@ -13,11 +13,13 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +174,18 @@ def train_alone(job: Alone) -> float:
     return accuracy
 
 
+def end_with_parent() -> None:
+    """A worker whose parent was killed would go on, beside those of the next start."""
+
+    def wait() -> None:
+        parent = parent_process()
+        if parent:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def train_all_alone(archs: Sequence[Arch], options: argparse.Namespace) -> Floats:
     """Mean test accuracies, `workers` subnets being trained at a time, each in a process."""
     (options.out / "alone").mkdir(exist_ok=True)
@@ -180,7 +194,8 @@ def train_all_alone(archs: Sequence[Arch], options: argparse.Namespace) -> Float
         for repeat in range(options.repeats)
         for number, arch in enumerate(archs)
     ]
-    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(options.workers, context, initializer=end_with_parent) as pool:
         accuracies = np.array(list(pool.map(train_alone, jobs)))
     return accuracies.reshape(options.repeats, len(archs)).mean(0)
 
