@@ -17,7 +17,7 @@ PACKAGE = Path(tinynas.__file__).parent
 HEAVY = ("torch", "torchvision", "sklearn", "pandas", "optuna", "tflite_micro")
 
 # Anyone may use these, and they use nothing.
-FOUNDATION = frozenset({"yaml_file", "tinynas", "errors", "paths"})
+FOUNDATION = frozenset({"yaml_file", "tinynas", "errors", "paths", "validation"})
 CORE = frozenset({"graph", "space", "cost", "budget"})
 BELOW_THE_PIPELINE = CORE | {
     "config",

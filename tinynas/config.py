@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from tinynas.budget import parse_duration, parse_energy, parse_latency, parse_size
 from tinynas.errors import UsageError
 from tinynas.search.settings import SearchSettings
 from tinynas.shrink import Method
-from tinynas.space.spec import explain
 from tinynas.supernet.settings import Accelerator, FinetuneSettings, TrainSettings
+from tinynas.validation import validated
 from tinynas.yaml_file import read_mapping
 
 EXAMPLE = "of settings, such as seed: 1"
@@ -154,10 +154,7 @@ def build_config(content: dict[str, Any], flags: dict[str, Any], name: str) -> C
 
     `flags` has the same tree, None where a flag was not given. Raises UsageError.
     """
-    try:
-        return Config.model_validate(_overlay(content, flags))
-    except ValidationError as error:
-        raise UsageError(f"{name}: {explain(error)}") from None
+    return validated(Config, _overlay(content, flags), name)
 
 
 def config_from(path: Path | None, flags: dict[str, Any]) -> Config:

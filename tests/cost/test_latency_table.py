@@ -129,7 +129,7 @@ def test_a_broken_csv_is_refused_with_its_line(text: str, complaint: str, tmp_pa
         ("runtime: tflm", "runtime: ''", "document 1: runtime: "),
         ("calls: 100.0", "calls: -1", "document 1: cycles.add.calls: "),
         ("spread: 0.1", "spread: 0", "document 1: spread: "),
-        ("rows: 3", "rows: 3\nluck: 1", "document 1: luck: Extra inputs"),
+        ("rows: 3", "rows: 3\nluck: 1", "document 1: luck: there is no such key"),
         ("version: any", "version: [", "cannot be read as YAML"),
         ("provenance: calibrated", "provenance: felt", "document 1: provenance: "),
     ],

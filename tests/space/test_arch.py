@@ -138,7 +138,7 @@ def test_the_same_seed_draws_the_same_subnets() -> None:
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
-        ({"width": None}, "not a subnet's JSON: width: Field required"),
+        ({"width": None}, "not a subnet's JSON: width: is missing"),
         (
             {"width": "half"},
             "not a subnet's JSON: width: Input should be a valid number, got 'half'",
@@ -157,7 +157,7 @@ def test_the_same_seed_draws_the_same_subnets() -> None:
         ),
         (
             {"kernel": "35"},
-            "not a subnet's JSON: kernel: Input should be a valid list, got '35'",
+            "not a subnet's JSON: kernel: must be a list, `[a, b]`, got '35'",
         ),
         (
             {"kernel": [[3], ["3"]]},

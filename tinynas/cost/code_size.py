@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tinynas.cost.device import Device, Figure
-from tinynas.errors import UsageError
 from tinynas.paths import data_dir
-from tinynas.space.spec import explain
+from tinynas.validation import validated
 from tinynas.yaml_file import read_mapping
 
 Text = Annotated[str, Field(min_length=1)]
@@ -119,10 +118,7 @@ def read_code_table(path: Path) -> CodeTable:
     Raises UsageError, naming file, key and rule, for a file that cannot be read or breaks one.
     """
     content = read_mapping(path, "with runtime, cores, programs, ...")
-    try:
-        return CodeTable.model_validate(content)
-    except ValidationError as error:
-        raise UsageError(f"{path}: {explain(error)}") from None
+    return validated(CodeTable, content, str(path))
 
 
 def shipped_code_tables() -> tuple[CodeTable, ...]:

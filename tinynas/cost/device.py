@@ -6,11 +6,11 @@ import difflib
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tinynas.errors import UsageError
 from tinynas.paths import data_dir
-from tinynas.space.spec import explain
+from tinynas.validation import validated
 from tinynas.yaml_file import read_mapping
 
 DEFAULT_DEVICE = "stm32f746"
@@ -132,10 +132,7 @@ def read_device(path: Path) -> Device:
     Raises UsageError, naming file, key and rule, for a file that cannot be read or breaks one.
     """
     content = read_mapping(path, "with name, core, clock_hz, ...")
-    try:
-        device = Device.model_validate(content)
-    except ValidationError as error:
-        raise UsageError(f"{path}: {explain(error)}") from None
+    device = validated(Device, content, str(path))
     if device.name != path.stem:
         raise UsageError(f"{path}: name: must be the file's, {path.stem!r}, got {device.name!r}")
     return device

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from tinynas.cost.op_shape import KEY, OpShape, read_op_shape
 from tinynas.errors import UsageError
 from tinynas.paths import data_dir
-from tinynas.space.spec import explain
+from tinynas.validation import validated
 from tinynas.yaml_file import safe_load
 
 Provenance = Literal["measured", "emulated", "calibrated", "estimated"]
@@ -234,10 +234,7 @@ def _model(document: str, place: str) -> Model:
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{place} cannot be read as YAML: {reason}") from None
-    try:
-        return Model.model_validate(content)
-    except ValidationError as error:
-        raise UsageError(f"{place}: {explain(error)}") from None
+    return validated(Model, content, place)
 
 
 def _read_entries(path: Path) -> dict[tuple[str, str], dict[OpShape, Entry]]:

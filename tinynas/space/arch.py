@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from tinynas.errors import UsageError
-from tinynas.space.spec import SearchSpace, explain
+from tinynas.space.spec import SearchSpace
+from tinynas.validation import validated
 
 Genes = npt.NDArray[np.int64]
 
@@ -60,10 +61,7 @@ class Arch:
         """The subnet of a mapping that `to_json` wrote; raises UsageError for any other."""
         if not isinstance(content, Mapping):
             raise UsageError(f"a subnet's JSON must be a mapping, got {content!r}")
-        try:
-            read = _ArchJson.model_validate(dict(content))
-        except ValidationError as error:
-            raise UsageError(f"not a subnet's JSON: {explain(error)}") from None
+        read = validated(_ArchJson, dict(content), "not a subnet's JSON")
         arch = Arch(
             space=read.space,
             width=read.width,

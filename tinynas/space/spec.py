@@ -11,13 +11,13 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
 from tinynas.errors import UsageError
 from tinynas.paths import data_dir
+from tinynas.validation import validated
 from tinynas.yaml_file import read_mapping
 
 KERNELS = (1, 3, 5, 7, 9, 11)
@@ -143,26 +143,13 @@ def scale_channels(channels: int, width: float) -> int:
     return rounded + 8 if rounded < 0.9 * wanted else rounded
 
 
-def explain(error: ValidationError) -> str:
-    """The first complaint of a validation, as `path.to.key: rule, got value`."""
-    first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"]) or "top level"
-    rule = first["msg"].removeprefix("Value error, ")
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    got = "" if "got" in rule or first["type"] == "missing" else f", got {first['input']!r}"
-    return f"{path}: {rule}{got}{more}"
-
-
 def read_space(path: Path) -> SearchSpace:
     """The search space of a YAML file.
 
     Raises UsageError, naming file, key and rule, for a file that cannot be read or breaks one.
     """
     content = read_mapping(path, "with name, stem, stages, ...")
-    try:
-        return SearchSpace.model_validate(content)
-    except ValidationError as error:
-        raise UsageError(f"{path}: {explain(error)}") from None
+    return validated(SearchSpace, content, str(path))
 
 
 def shipped_spaces() -> dict[str, SearchSpace]:
