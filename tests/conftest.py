@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -76,10 +76,12 @@ class Enumerated:
     def fitting(self, budget: Budget) -> npt.NDArray[np.bool_]:
         """Which subnets fit, shape (N,)."""
         latency_ms = np.inf if budget.latency_ms is None else budget.latency_ms
+        macs = np.inf if budget.macs is None else budget.macs
         inside: npt.NDArray[np.bool_] = (
             (self.costs.sram_bytes <= budget.sram_bytes)
             & (self.costs.flash_bytes <= budget.flash_bytes)
             & (self.costs.latency_ms <= latency_ms)
+            & (self.costs.macs <= macs)
         )
         return inside
 
@@ -109,7 +111,7 @@ class Enumerated:
         return next(budget for budget in tight if self.fitting(budget).sum() == 1)
 
     def budgets(self) -> list[Budget]:
-        """Limits that no subnet, one, some and all subnets keep, with and without latency."""
+        """Limits that no subnet, one, some and all keep, with and without latency and MACs."""
         shares = (0.05, 0.3, 0.6, 0.95, 1.0)
         sizes = [self.limits(sram, flash) for sram, flash in product(shares, shares)]
         timed = [self.limits(*s) for s in product((0.2, 0.7, 1.0), (0.4, 1.0), (0.1, 0.5, 0.9))]
@@ -125,7 +127,13 @@ class Enumerated:
                 latency_ms=float(self.costs.latency_ms.min()) * (1 - 1e-6),
             ),
         ]
-        return [*sizes, *timed, *ones, *none, Budget(sram_bytes=2**30, flash_bytes=2**30)]
+        every = Budget(sram_bytes=2**30, flash_bytes=2**30)
+        computed = [
+            replace(budget, macs=int(np.quantile(self.costs.macs, share)))
+            for budget, share in product((every, sizes[18], timed[8]), (0.0, 0.3, 0.7))
+        ]
+        none.append(replace(every, macs=int(self.costs.macs.min()) - 1))
+        return [*sizes, *timed, *ones, *none, *computed, every]
 
 
 def _space(name: str, *stages: Stage) -> SearchSpace:

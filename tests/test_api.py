@@ -131,7 +131,7 @@ def test_without_width_and_resolution_stage_1_chooses_them() -> None:
 
 
 def test_any_setting_can_be_given_and_a_wrong_one_is_named() -> None:
-    config = {"search": {"population": 8, "max_macs": 1_300_000}, "target": {"confidence": 0.9}}
+    config = {"search": {"population": 8}, "target": {"confidence": 0.9, "max_macs": 1_300_000}}
     found = run_search(blocks, **HERE, **BUDGET, latency="900ms", evaluations=16, config=config)
     assert found.candidates["macs"].max() <= 1_300_000
     with pytest.raises(UsageError, match=r"run_search: search\.popsize: there is no such key"):

@@ -10,7 +10,7 @@ from tinynas.budget import Budget
 from tinynas.cost.bins import Count
 from tinynas.errors import InfeasibleError
 from tinynas.shrink import CSV_COLUMNS, Row, choose, shrink, to_csv
-from tinynas.space.arch import decode, encode, smallest
+from tinynas.space.arch import decode, encode, random_genes, smallest
 from tinynas.space.spec import SearchSpace, Stage, Stem, find_space
 from tinynas.task import Task, compile_task
 
@@ -195,6 +195,36 @@ def test_an_impossible_energy_suggests_energy() -> None:
     assert "energy 0.001 mJ" in str(caught.value) and "0.006 mJ" in str(caught.value)
     assert "--energy 6.00uJ" in str(caught.value)
     assert shrink(SPACE, replace(budget, energy_mj=0.006), TASK, rng=rng())
+
+
+@pytest.mark.parametrize("latency_ms", [None, 0.2])
+def test_a_limit_on_macs_leads_to_a_smaller_space(latency_ms: float | None) -> None:
+    roomy = Budget(sram_bytes=10**6, flash_bytes=10**6, latency_ms=latency_ms)
+    free = shrink(SPACE, roomy, TASK, rng=rng())
+    every = np.unique(random_genes(SPACE, 20_000, rng()), axis=0)
+    assert len(every) == SPACE.subnets()
+    limit = int(free.table.evaluate(every).macs.min()) - 1
+    found = shrink(SPACE, replace(roomy, macs=limit), TASK, rng=rng())
+    assert found.chosen.count.max_macs <= limit < found.chosen.count.max_macs * 3
+    for row in found.rows:
+        costs = compile_task(SPACE, TASK, row.width, row.resolution).evaluate(every)
+        macs = costs.macs[(costs.macs <= limit) & (costs.latency_ms <= (latency_ms or np.inf))]
+        assert row.count.estimate == len(macs)
+        assert row.count.mean_macs == pytest.approx(macs.mean() if len(macs) else 0)
+
+
+def test_an_impossible_limit_on_macs_is_answered_with_one_that_is_enough() -> None:
+    budget = Budget(sram_bytes=10**6, flash_bytes=10**6, macs=1000)
+    with pytest.raises(InfeasibleError) as caught:
+        shrink(SPACE, budget, TASK, rng=rng())
+    message = str(caught.value)
+    needed = suggested(message, "max_macs:")
+    assert "MACs 1,000:" in message and f"and computes {needed:,} MACs" in message
+    assert shrink(SPACE, replace(budget, macs=needed), TASK, rng=rng())
+    with pytest.raises(InfeasibleError):
+        shrink(SPACE, replace(budget, macs=needed - 1), TASK, rng=rng())
+    with pytest.raises(InfeasibleError, match=f"with max_macs: {needed} together"):
+        shrink(SPACE, replace(budget, sram_bytes=64), TASK, rng=rng())
 
 
 def test_confidence_tightens_what_fits() -> None:

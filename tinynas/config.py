@@ -62,7 +62,8 @@ class TargetConfig(_Strict):
 
     `sram` and `flash` in bytes or as 320k, `latency` in ms or as 100ms, `energy` in mJ or as 5mJ.
     With a `confidence` the upper end of the interval that holds the latency with that probability
-    must keep these limits. `devices` is a folder of the user's own device files and tables.
+    must keep these limits. `max_macs` limits the multiply-accumulates of an inference. `devices`
+    is a folder of the user's own device files and tables.
     """
 
     sram: SizeBytes | None = None
@@ -70,6 +71,7 @@ class TargetConfig(_Strict):
     latency: LatencyMs | None = None
     energy: EnergyMj | None = None
     confidence: float | None = Field(default=None, gt=0, lt=1)
+    max_macs: int | None = Field(default=None, ge=1)
     mcu: str | None = None
     runtime: str | None = None
     devices: str | None = None

@@ -45,6 +45,8 @@ def explain(
         f"peak at operator {graph.ops[heads.index(max(heads))].name}) and "
         f"{format_bytes(int(costs.flash_bytes[least]))} of flash"
     )
+    if budget.macs is not None:
+        needs += f", and computes {int(costs.macs[least]):,} MACs"
     if budget.timed:
         needs += f", and takes {time_text(budget, float(costs.latency_ms[least]))}; "
         needs += _fastest(budget, tables, minimal)
@@ -65,12 +67,14 @@ def _limits(budget: Budget) -> str:
         words.append(f"energy {budget.energy_mj:g} mJ")
     if budget.confidence is not None:
         words.append(f"confidence {budget.confidence:g}")
+    if budget.macs is not None:
+        words.append(f"MACs {budget.macs:,}")
     return ", ".join(words)
 
 
 def _fastest(budget: Budget, tables: Sequence[CostTable], minimal: Sequence[Costs]) -> str:
     """The fastest subnet inside SRAM and flash, the fastest of all where there is none."""
-    untimed = replace(budget, latency_ms=None, energy_mj=None)
+    untimed = replace(budget, latency_ms=None, energy_mj=None, macs=None)
     inside = [fits(costs, untimed) for costs in minimal]
     some = any(found.any() for found in inside)
     times = [
@@ -112,6 +116,10 @@ def _changes(
         latency = _least(minimal, replace(budget, energy_mj=None), "latency_ms")
         if latency is not None:
             changes.append(f"--energy {_millijoules(budget.at_most_mj(latency))}")
+    if budget.macs is not None:
+        macs = _least(minimal, replace(budget, macs=None), "macs")
+        if macs is not None:
+            changes.append(f"max_macs: {int(macs)}")
     resolution = _smaller_resolution(space, budget, task)
     if resolution is not None:
         changes.append(
@@ -129,6 +137,8 @@ def _together(budget: Budget, costs: Costs, least: int) -> str:
         words.append(f"--latency {_milliseconds(budget.at_most_ms(latency_ms))}")
     if budget.energy_mj is not None:
         words.append(f"--energy {_millijoules(budget.at_most_mj(latency_ms))}")
+    if budget.macs is not None:
+        words.append(f"with max_macs: {int(costs.macs[least])}")
     return f"{' '.join(words)} together"
 
 

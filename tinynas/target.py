@@ -66,7 +66,12 @@ def resolve_chip(config: Config) -> Chip:
         device if asked.mcu else None,
         runtime,
     )
-    return Chip(device=device, runtime=runtime, named=asked.mcu is not None, budget=budget)
+    return Chip(
+        device=device,
+        runtime=runtime,
+        named=asked.mcu is not None,
+        budget=replace(budget, macs=asked.max_macs),
+    )
 
 
 def resolve_target(config: Config) -> Target:

@@ -41,6 +41,7 @@ def report(*, power_mw: float | None, runtime: str | None = "TFLM 1") -> dict[st
             "flash_bytes": 6000,
             "latency_ms": 20.0,
             "energy_mj": None,
+            "macs": None,
         },
         "latency_provenance": "calibrated",
         "latency_shares": {"calibrated": {"time": 1.0, "operators": 1.0}},
@@ -82,6 +83,14 @@ def test_every_note_stands_by_its_row() -> None:
     assert notes[marks["latency, ms"]].startswith("a table at 64 MHz, fitted; off by 3 %; 100%")
     assert notes[marks["accuracy int8"]] == "359 test images; TFLM 1"
     assert notes[marks["its head, bytes"]].endswith("measured by TFLM 1")
+
+
+@pytest.mark.parametrize("limit", [None, 234567])
+def test_macs_stand_beside_their_limit(limit: int | None) -> None:
+    content = report(power_mw=None)
+    content["budget"]["macs"] = limit
+    (row,) = (line.split() for line in shown(content).splitlines() if "MACs" in line)
+    assert row == ["MACs", "123,456", "-", *([] if limit is None else ["234,567"])]
 
 
 def test_energy_that_is_not_known_is_a_remark_and_no_row() -> None:

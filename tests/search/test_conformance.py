@@ -112,7 +112,7 @@ def test_without_a_fitting_subnet_the_least_of_each_cost_is_named(algorithm: str
     with pytest.raises(InfeasibleError, match=rf"SRAM 1,000 bytes .*the least .* {least:,} bytes"):
         run(algorithm, Budget(sram_bytes=1000, flash_bytes=10**6))
     with pytest.raises(InfeasibleError) as told:
-        run(algorithm, Budget(sram_bytes=10**6, flash_bytes=flash - 1), max_macs=10**9)
+        run(algorithm, Budget(sram_bytes=10**6, flash_bytes=flash - 1, macs=10**9))
     assert re.search(rf"make it possible: flash {flash:,} bytes .*[^,]$", str(told.value))
 
 
@@ -121,14 +121,14 @@ def test_without_a_fitting_subnet_the_least_of_each_cost_is_named(algorithm: str
 def test_every_limit_holds(algorithm: str, limited: str) -> None:
     costs = table().evaluate(every_subnet())
     latency_ms, macs = float(np.quantile(costs.latency_ms, 0.3)), int(np.quantile(costs.macs, 0.3))
-    budget, settings = {
-        "sram": (replace(ROOMY, sram_bytes=quantiles(0.3, 1).sram_bytes), {}),
-        "flash": (replace(ROOMY, flash_bytes=quantiles(1, 0.3).flash_bytes), {}),
-        "latency": (replace(ROOMY, latency_ms=latency_ms), {}),
-        "energy": (replace(ROOMY, energy_mj=latency_ms * 0.1), {}),
-        "macs": (ROOMY, {"max_macs": macs}),
+    budget = {
+        "sram": replace(ROOMY, sram_bytes=quantiles(0.3, 1).sram_bytes),
+        "flash": replace(ROOMY, flash_bytes=quantiles(1, 0.3).flash_bytes),
+        "latency": replace(ROOMY, latency_ms=latency_ms),
+        "energy": replace(ROOMY, energy_mj=latency_ms * 0.1),
+        "macs": replace(ROOMY, macs=macs),
     }[limited]
-    chosen = chosen_settings(algorithm, evaluations=40, **settings)
+    chosen = chosen_settings(algorithm, evaluations=40)
     made = make_problem(table(), budget, chosen, active_power_mw=100.0)
     found = search(made, chosen, Objective(score=merit), seed=0).scored
     values, limit = {

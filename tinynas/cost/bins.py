@@ -2,14 +2,15 @@
 
 The head of the arena is a maximum, and head + tail share one limit. Head values that fit with
 every tail form one group and those that fit with none are left out; only the values between couple
-head and tail, and they form further groups. Flash, tail and latency are sums over blocks, each
-rounded to the nearest bin; how far off a subnet's bin can be is added up and bounds the count.
+head and tail, and they form further groups. Flash, tail and latency, or MACs where these are
+limited instead, are sums over blocks, each rounded to the nearest bin; how far off a subnet's bin
+can be is added up and bounds the count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -39,10 +40,10 @@ from tinynas.cost.fitting import (
 )
 from tinynas.cost.table import Costs, CostTable, costs_of
 
-# Bins of flash, tail and latency, and groups of heads. A latency limit adds an axis, so the others
-# are coarser then: with the finer bins one count of mcunet took 25 s and 3 GB, with these 1 s and
-# 0.3 GB, the mean MACs within 1 % of sampling either way.
-UNTIMED, TIMED = (768, 48, 1, 10), (96, 24, 64, 6)
+# Bins of flash, tail and effort, and groups of heads. A limit on effort adds an axis, so the
+# others are coarser then: with the finer bins one count of mcunet took 25 s and 3 GB, with these
+# 1 s and 0.3 GB, the mean MACs within 1 % of sampling either way.
+FREE, LIMITED = (768, 48, 1, 10), (96, 24, 64, 6)
 CERTAINTIES = (-1, 0, 1)  # surely fits, fits by its bins, possibly fits
 
 
@@ -159,29 +160,39 @@ def _head_groups(
 class Limits:
     """What bins are held against: the budget's limits, and what stands between tail and SRAM.
 
-    `tail_slack_bytes` is the most that rounding adds to a tail's line, `planning_bytes` the most
-    that allocation needs in place of the head.
+    `effort` is latency in microseconds or, where that is not limited, MACs; `tail_slack_bytes` is
+    the most that rounding adds to a tail's line, `planning_bytes` the most that allocation needs
+    in place of the head.
     """
 
     sram_bytes: float
     flash_bytes: float
-    latency_us: float
+    effort: float
     tail_slack_bytes: float
     planning_bytes: float
 
 
 def count_in_bins(table: CostTable, budget: Budget, minimal: Costs) -> Count:
-    """The count of fitting subnets; `minimal` are the table's minimal costs."""
+    """The count of fitting subnets; `minimal` are the table's minimal costs.
+
+    Bins have one axis for latency and MACs. The two grow together, so that what keeps limits on
+    both is nearly what keeps the tighter one; but none of that is sure to keep the other.
+    """
+    if budget.timed and budget.macs is not None:
+        untimed = replace(budget, latency_ms=None, energy_mj=None)
+        parts = [count_in_bins(table, b, minimal) for b in (replace(budget, macs=None), untimed)]
+        tighter = min(parts, key=lambda count: count.estimate)
+        return replace(tighter, lower=0.0, mean_macs_sure=0.0, max_macs=0.0)
     choices, line = choices_by_position(table), tail_line(table)
-    largest, limit_ms = _largest_costs(table, choices), budget.predicted_ms
+    largest, effort = _largest_costs(table, choices), _effort(budget)
     limits = Limits(
         sram_bytes=usable_sram(budget),
         flash_bytes=budget.flash_bytes,
-        latency_us=np.inf if limit_ms is None else limit_ms * 1000,
+        effort=effort,
         tail_slack_bytes=line.slack_bytes,
         planning_bytes=float(largest.sram_bytes[0] - largest.tail_bytes[0]),
     )
-    *bins, head_groups = UNTIMED if limit_ms is None else TIMED
+    *bins, head_groups = LIMITED if np.isfinite(effort) else FREE
     groups = _head_groups(
         choices,
         table.base.head_bytes,
@@ -189,8 +200,15 @@ def count_in_bins(table: CostTable, budget: Budget, minimal: Costs) -> Count:
         limits.sram_bytes - float(minimal.tail_bytes.min()),
         head_groups,
     )
-    axes = _axes(table, choices, line, limits, groups, bins)
+    axes = _axes(table, choices, line, limits, groups, bins, timed=budget.timed)
     return _read(_halves(table, choices, groups, axes), groups, axes, limits)
+
+
+def _effort(budget: Budget) -> float:
+    """The limit on latency in microseconds, or else that on MACs, infinite without one."""
+    if budget.predicted_ms is not None:
+        return budget.predicted_ms * 1000
+    return np.inf if budget.macs is None else float(budget.macs)
 
 
 def _axes(
@@ -200,11 +218,17 @@ def _axes(
     limits: Limits,
     groups: HeadGroups,
     bins: Sequence[int],
+    *,
+    timed: bool,
 ) -> tuple[Axis, ...]:
-    """The axes of flash, tail and latency."""
+    """The axes of flash, tail and effort, which is latency if `timed`, else MACs."""
     flash = [[c.sums[:, FLASH].astype(float) for c in stage] for stage in choices]
     tails = [[line.of(c.sums) for c in stage] for stage in choices]
-    latency = [[c.latency_us for c in stage] for stage in choices]
+    effort = [
+        [c.latency_us if timed else c.sums[:, MACS].astype(float) for c in stage]
+        for stage in choices
+    ]
+    base_effort = table.base.latency_us if timed else table.base.sums[MACS]
     base_tail = line.lowest_bytes + float(line.of(np.array(table.base.sums)))
     coupled = len(groups.highest) > 1 or groups.highest[0] < limits.planning_bytes
     # Group 0 takes every tail, so the axis must reach the highest: 1 byte less keeps its bins.
@@ -212,7 +236,7 @@ def _axes(
     return (
         _axis(table, flash, table.base.sums[FLASH], limits.flash_bytes, bins[0]),
         _axis(table, tails, base_tail, tail_limit, bins[1]),
-        _axis(table, latency, table.base.latency_us, limits.latency_us, bins[2]),
+        _axis(table, effort, base_effort, limits.effort, bins[2]),
     )
 
 
@@ -288,7 +312,7 @@ def _fitting(
     halves: Halves, groups: HeadGroups, axes: tuple[Axis, ...], limits: Limits, certainty: int
 ) -> Pairs:
     """What fits, with each bin's error taken against, as, or for the subnet."""
-    flash, tail, latency = axes
+    flash, tail, effort = axes
     found = []
     for group, (low, high) in enumerate(zip(groups.lowest, groups.highest, strict=True)):
         head = {-1: max(high, limits.planning_bytes), 0: (low + high) / 2, 1: low}[certainty]
@@ -298,7 +322,7 @@ def _fitting(
         bins = (
             flash.bins_within(limits.flash_bytes, certainty),
             tail.size if any_tail else tail.bins_within(room, certainty),
-            latency.bins_within(limits.latency_us, certainty),
+            effort.bins_within(limits.effort, certainty),
         )
         found.append(halves.within(group, bins))
     return all_pairs(found)

@@ -23,7 +23,7 @@ from tinynas.cost.blocks import SUMS, Floats
 from tinynas.cost.fitting import MACS, Choices, choices_by_position, fits, minimal_costs
 from tinynas.cost.table import Costs, CostTable, costs_of
 
-LATENCY = len(SUMS) - 1  # its column in the keys of states, after the sums without MACs
+LATENCY = len(SUMS)  # its column in the keys of states, after the sums
 EXACT_SUBNETS = 20_000
 NOTHING = Count(
     lower=0,
@@ -45,7 +45,7 @@ def count_fitting(
     minimal: Costs | None = None,
     exact_subnets: int = EXACT_SUBNETS,
 ) -> Count:
-    """Number of subnets inside the budget's limits on SRAM, flash and latency.
+    """Number of subnets inside the budget's limits.
 
     `minimal` are the table's minimal costs, where they are known already. Sums are kept as they
     are in spaces of up to `exact_subnets` subnets, else in bins.
@@ -80,7 +80,8 @@ def _at_least_one(count: Count, macs: float) -> Count:
 class _States:
     """Distinct partial costs, and the subnets at each.
 
-    `keys` has a row of sums without MACs, latency, head and preparing bytes for each.
+    `keys` has a row of sums, latency, head and preparing bytes for each; the latency and the MACs
+    in it are 0 where nothing limits them.
     """
 
     keys: Floats
@@ -106,7 +107,7 @@ def _merge(states: Sequence[_States]) -> _States:
 def _extend(states: _States, choices: Choices) -> _States:
     """Every state with every choice of one more block."""
     macs = choices.sums[:, MACS].astype(float)
-    added = np.column_stack([np.delete(choices.sums, MACS, axis=1), choices.latency_us])
+    added = np.column_stack([choices.sums, choices.latency_us])
     most = np.column_stack([choices.head_bytes, choices.preparing_bytes])
     sums = states.keys[:, None, :-2] + added
     keys = np.concatenate([sums, np.maximum(states.keys[:, None, -2:], most)], axis=2)
@@ -119,18 +120,16 @@ def _extend(states: _States, choices: Choices) -> _States:
 
 
 def _count_exactly(table: CostTable, budget: Budget) -> Count:
-    bounded = budget.timed
+    free = [LATENCY] * (not budget.timed) + [MACS] * (budget.macs is None)
     base = table.base
-    sums = np.delete(np.array(base.sums, float), MACS)
-    key = [*sums, base.latency_us, base.head_bytes, base.preparing_bytes]
+    key = [*base.sums, base.latency_us, base.head_bytes, base.preparing_bytes]
     macs = np.array([float(base.sums[MACS])])
     states = _States(np.array([key], float), np.ones(1), macs, macs)
     for stage, positions in zip(table.stages, choices_by_position(table), strict=True):
         finished = []
         for depth, choices in enumerate(positions, start=1):
             states = _extend(states, choices)
-            if not bounded:
-                states.keys[:, LATENCY] = 0.0
+            states.keys[:, free] = 0.0
             states = _merge([states])
             if depth in stage.depths:
                 finished.append(states)
@@ -139,8 +138,7 @@ def _count_exactly(table: CostTable, budget: Budget) -> Count:
 
 
 def _exact_result(states: _States, budget: Budget) -> Count:
-    integers = np.delete(states.keys, LATENCY, axis=1).astype(np.int64)
-    *sums, head, preparing = np.insert(integers, MACS, 0, axis=1).T
+    *sums, head, preparing = np.delete(states.keys, LATENCY, axis=1).astype(np.int64).T
     costs = costs_of(sums, head, preparing, states.keys[:, LATENCY])
     inside = fits(costs, budget)
     count = float(states.count[inside].sum())

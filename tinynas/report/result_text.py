@@ -16,7 +16,7 @@ from tinynas.target import Target
 
 
 def timing_lines(target: Target) -> Iterator[str]:
-    """The limits on latency and energy, and what is known of the latency, line by line."""
+    """The limits on latency, energy and MACs, and what is known of the latency, by lines."""
     budget, known = target.budget, target.timer.known
     surely = "" if budget.confidence is None else f", at a confidence of {budget.confidence:g}"
     if budget.latency_ms is not None:
@@ -26,6 +26,8 @@ def timing_lines(target: Target) -> Iterator[str]:
         yield f"energy                     {budget.energy_mj:g} mJ {power}{surely}"
     if budget.margin > 1 or budget.energy_mj is not None:
         yield f"so that may be predicted   {budget.predicted_ms:.4g} ms"
+    if budget.macs is not None:
+        yield f"multiply-accumulates       {budget.macs:,}"
     mhz = target.timer.clock_hz / 1e6
     why = "" if target.named else " (the default: no --mcu given, so it limits no memory)"
     chip = f"{target.device.name} at {mhz:g} MHz with {target.runtime}{why}"
@@ -71,7 +73,12 @@ def _rows(report: dict[str, Any]) -> Iterator[_Row]:
     """The rows from top to bottom."""
     yield from _memory_rows(report)
     yield from _time_rows(report)
-    yield _Row(label="MACs", predicted=f"{report['predicted']['macs']:,}")
+    most = report["budget"]["macs"]
+    yield _Row(
+        label="MACs",
+        predicted=f"{report['predicted']['macs']:,}",
+        limit="" if most is None else f"{most:,}",
+    )
     measured = report["measured"]
     where = report["executed_by"] or "integer simulation: there is no runtime for this host"
     yield _Row(

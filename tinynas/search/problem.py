@@ -139,10 +139,9 @@ def make_problem(
             "energy needs a chip whose active power is known; name one with --mcu, or limit the "
             "latency instead"
         )
-    limited = replace(budget, macs=settings.max_macs or budget.macs)
-    if limited.energy_mj is not None and limited.power_mw is None:
-        limited = replace(limited, power_mw=active_power_mw)
-    sampler = FittingSampler(table, limited)
+    if budget.energy_mj is not None and budget.power_mw is None:
+        budget = replace(budget, power_mw=active_power_mw)
+    sampler = FittingSampler(table, budget)
     if not sampler.count:
         raise InfeasibleError(explain(sampler))
     if settings.algorithm == "exhaustive" and sampler.listed is None:

@@ -48,8 +48,7 @@ class SearchSettings(BaseModel):
 
     The search ends after so many `evaluations`, scored subnets in all; after so many `seconds`; or
     when over the last `stagnation` evaluations the hypervolume has grown by less than the part
-    `improvement`. `objectives` are what its front trades off, `max_macs` limits the
-    multiply-accumulates of a subnet beside the budget.
+    `improvement`. `objectives` are what its front trades off.
 
     A batch has `population` subnets. Of evolution: the best `parents`, by default half of the
     population, have children. A share `neighbours` of these differs from one parent in a single
@@ -66,7 +65,6 @@ class SearchSettings(BaseModel):
     algorithm: AlgorithmName = "evolution"
     preset: Literal["mcunet", "once-for-all"] | None = None
     objectives: tuple[ObjectiveName, ...] = DEFAULT_OBJECTIVES
-    max_macs: int | None = Field(default=None, ge=1)
     evaluations: int = Field(default=64, ge=1)
     seconds: float | None = Field(default=None, gt=0)
     stagnation: int | None = Field(default=None, ge=1)
