@@ -116,16 +116,20 @@ def landscape(space: str) -> Landscape:
     return Landscape(find_space(space), np.random.default_rng(0), noise=0.15, pairs=0.1)
 
 
-@cache
-def table() -> dict[str, float]:
-    """Accuracies by genes, as tabulate.py wrote them down."""
+def read_table() -> list[dict[str, str]]:
+    """The subnets and their scores as tabulate.py wrote them down."""
     with gzip.open(TABLE, "rt", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {row["genes"]: int(row["correct"]) / int(row["images"]) for row in rows}
+        return list(csv.DictReader(file))
+
+
+@cache
+def accuracies() -> dict[str, float]:
+    return {row["genes"]: int(row["correct"]) / int(row["images"]) for row in read_table()}
 
 
 def look_up(batch: Batch) -> list[float]:
-    return [table()["".join(map(str, genes))] for genes in batch.genes.tolist()]
+    scores = accuracies()
+    return [scores["".join(map(str, genes))] for genes in batch.genes.tolist()]
 
 
 def scoring(problem: str) -> Callable[[Batch], Iterable[float]]:
