@@ -1,11 +1,12 @@
-"""Can the supernet's ranking of subnets be believed? Its scores against training them alone.
+"""Can the supernet's ranking of subnets be believed? Its scores against training them.
 
     python experiments/supernet_ranking/ranking.py CIFAR --out results
 
 Draws subnets uniformly from those that fit a budget and whose MACs lie within 20 % of one count,
-scores them with the weights of a supernet on the validation split, trains each alone and tests it
-on the test split. Kendall's tau between the two, with a bootstrap interval over subnets, beside
-the tau of MACs alone. Killed at any time, the same command goes on; OUT gets ranking.csv, .png.
+scores them with the weights of a supernet on the validation split, trains each alone, from new
+weights, and fine-tunes each from the supernet's, and tests it on the test split. Kendall's tau
+between score and accuracy, with a bootstrap interval over subnets, beside the tau of MACs alone.
+Killed at any time, the same command goes on; OUT gets ranking.csv, .png.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from tinynas.shrink import compile_task
 from tinynas.space.arch import Arch, Genes, decode
 from tinynas.space.spec import find_space
 from tinynas.supernet.accelerator import find_accelerator
+from tinynas.supernet.batches import Images
+from tinynas.supernet.evaluate import recalibrate
 from tinynas.supernet.fit import Progress
 from tinynas.supernet.network import Supernet, extract
 from tinynas.supernet.scoring import score_all
@@ -43,18 +46,27 @@ from tinynas.supernet.settings import FinetuneSettings, TrainSettings
 from tinynas.supernet.train import train_supernet
 from tinynas.target import make_task, resolve_target
 
-FIELDS = ("subnet", "macs", "supernet_val_accuracy", "alone_test_accuracy", "arch")
+TRAININGS = {"alone": "trained alone", "tuned": "fine-tuned from the supernet's weights"}
+FIELDS = (
+    "subnet",
+    "macs",
+    "supernet_val_accuracy",
+    *(f"{training}_test_accuracy" for training in TRAININGS),
+    "arch",
+)
 STATISTICS_IMAGES = 1280  # for batch norm: 20 batches of 64, as MCUNet takes
 WINDOW = 0.2  # how far MACs may lie from one count, as a fraction of it
 RESAMPLES = 10_000
+WEIGHTS = "weights.pt"  # of the supernet, in OUT
 AUGMENTATION = {"shift": 0.125, "flip": True}
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alone:
-    """A subnet to be trained alone, once with each of several seeds."""
+class Job:
+    """A training of a subnet: from new weights, or `tuned` from the supernet's."""
 
+    tuned: bool
     number: int
     repeat: int
     arch: Arch
@@ -145,24 +157,27 @@ def trained_supernet(
     return supernet
 
 
-def train_alone(job: Alone) -> float:
-    """Test accuracy of a subnet trained alone, from new weights; kept in a file when done."""
-    options = job.options
-    path = options.out / "alone" / f"{job.number}-{job.repeat}.json"
+def train(job: Job) -> float:
+    """Test accuracy of a subnet after its training; kept in a file when done."""
+    options, kind = job.options, "tuned" if job.tuned else "alone"
+    path = options.out / kind / f"{job.number}-{job.repeat}.json"
     if path.exists():
         return float(json.loads(path.read_text())["accuracy"])
     torch.set_num_threads(max(1, options.threads // options.workers))
     data = load(options)
     seed = options.seed + 1000 * (job.number + 1) + job.repeat
     supernet = make_supernet(options, len(data.info.labels), seed)
-    settings = FinetuneSettings.model_validate(
-        {"augmentation": AUGMENTATION, "epochs": options.alone_epochs, "lr": options.alone_lr}
-    )
+    settings = {"epochs": options.alone_epochs, "lr": options.alone_lr}
+    net = extract(supernet, job.arch)
+    if job.tuned:
+        supernet.load_state_dict(torch.load(options.out / WEIGHTS, weights_only=True))
+        settings = {"epochs": options.tuned_epochs}
+        net = recalibrate(extract(supernet, job.arch), statistics(data, options))
     net = finetune(
-        extract(supernet, job.arch),
+        net,
         data.train.images,
         data.train.labels,
-        settings,
+        FinetuneSettings.model_validate({"augmentation": AUGMENTATION, **settings}),
         seed=seed,
         device=find_accelerator(options.accelerator),
         checkpoint=path.with_suffix(".pt"),
@@ -170,7 +185,7 @@ def train_alone(job: Alone) -> float:
     accuracy = float_accuracy(net, data.test.images, data.test.labels)
     path.write_text(json.dumps({"accuracy": accuracy}) + "\n", encoding="utf-8")
     path.with_suffix(".pt").unlink()
-    print(f"subnet {job.number} alone, {job.repeat}: {accuracy:.4f}", flush=True)
+    print(f"subnet {job.number} {kind}, {job.repeat}: {accuracy:.4f}", flush=True)
     return accuracy
 
 
@@ -186,17 +201,21 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def train_all_alone(archs: Sequence[Arch], options: argparse.Namespace) -> Floats:
+def statistics(data: Dataset, options: argparse.Namespace) -> Images:
+    return take(data.train, STATISTICS_IMAGES, options.seed).images
+
+
+def train_all(kind: str, archs: Sequence[Arch], options: argparse.Namespace) -> Floats:
     """Mean test accuracies, `workers` subnets being trained at a time, each in a process."""
-    (options.out / "alone").mkdir(exist_ok=True)
+    (options.out / kind).mkdir(exist_ok=True)
     jobs = [
-        Alone(number=number, repeat=repeat, arch=arch, options=options)
+        Job(tuned=kind == "tuned", number=number, repeat=repeat, arch=arch, options=options)
         for repeat in range(options.repeats)
         for number, arch in enumerate(archs)
     ]
     context = get_context("spawn")
     with ProcessPoolExecutor(options.workers, context, initializer=end_with_parent) as pool:
-        accuracies = np.array(list(pool.map(train_alone, jobs)))
+        accuracies = np.array(list(pool.map(train, jobs)))
     return accuracies.reshape(options.repeats, len(archs)).mean(0)
 
 
@@ -222,17 +241,30 @@ def intervals(scores: Floats, macs: Floats, alone: Floats, seed: int) -> dict[st
     }
 
 
-def draw_picture(path: Path, scores: Floats, macs: Floats, alone: Floats) -> None:
+def compared(scores: Floats, macs: Floats, accuracy: Floats, seed: int) -> dict[str, object]:
+    """Both taus with accuracies after training, and their intervals."""
+    return {
+        "tau_supernet": round(tau(scores, accuracy), 3),
+        "tau_macs": round(tau(macs, accuracy), 3),
+        "intervals": intervals(scores, macs, accuracy, seed),
+    }
+
+
+def draw_picture(path: Path, scores: Floats, macs: Floats, trained: dict[str, Floats]) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 4))
-    left, right = figure.subplots(1, 2, sharey=True)
-    left.scatter(scores, alone, color="#0072b2")
+    figure = Figure(figsize=(9, 4 * len(trained)), layout="constrained")
+    rows = figure.subplots(len(trained), 2, sharey="row", sharex="col", squeeze=False)
+    for (left, right), (kind, accuracy) in zip(rows, trained.items(), strict=True):
+        left.scatter(scores, accuracy, color="#0072b2")
+        left.set(ylabel=f"test accuracy, {TRAININGS[kind]}")
+        left.set(title=f"tau {tau(scores, accuracy):.2f}")
+        left.locator_params(axis="x", nbins=5)
+        right.scatter(macs / 1e6, accuracy, color="#d55e00")
+        right.set(title=f"tau {tau(macs, accuracy):.2f}")
     left.set(xlabel="validation accuracy with the supernet's weights")
-    left.set(ylabel="test accuracy, trained alone", title=f"tau {tau(scores, alone):.2f}")
-    right.scatter(macs / 1e6, alone, color="#d55e00")
-    right.set(xlabel="million MACs", title=f"tau {tau(macs, alone):.2f}")
-    figure.savefig(path, dpi=150, bbox_inches="tight")
+    right.set(xlabel="million MACs")
+    figure.savefig(path, dpi=150)
 
 
 def parse() -> argparse.Namespace:
@@ -257,6 +289,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--alone-epochs", type=int, default=8)
     parser.add_argument("--alone-lr", type=float, default=4e-3)
+    parser.add_argument("--tuned-epochs", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=1, help="trainings of each, averaged")
     parser.add_argument("--workers", type=int, default=usable_cores())
     parser.add_argument("--threads", type=int, default=usable_cores())
@@ -274,27 +307,25 @@ def main() -> None:
     genes, counts = draw(sampler, options)
     where = {"width": options.width, "resolution": options.resolution}
     archs = [decode(sampler.table.space, row, **where) for row in genes]
-    alone, macs = train_all_alone(archs, options), counts.astype(np.float64)
-    supernet = trained_supernet(options, data, sampler)
-    statistics = take(data.train, STATISTICS_IMAGES, options.seed).images
-    found = score_all(supernet, archs, statistics, data.val, options.threads)
+    supernet, macs = trained_supernet(options, data, sampler), counts.astype(np.float64)
+    torch.save(supernet.state_dict(), options.out / WEIGHTS)
+    found = score_all(supernet, archs, statistics(data, options), data.val, options.threads)
     scores = np.array([score.accuracy for score in found])
     print(f"scored {len(archs)} subnets: {scores.min():.4f} to {scores.max():.4f}", flush=True)
+    trained = {kind: train_all(kind, archs, options) for kind in reversed(TRAININGS)}
     with (options.out / "ranking.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(FIELDS)
-        for number, (arch, *row) in enumerate(zip(archs, counts, scores, alone, strict=True)):
+        columns = [counts, scores, *(trained[kind] for kind in TRAININGS)]
+        for number, (arch, *row) in enumerate(zip(archs, *columns, strict=True)):
             writer.writerow([number, *row, json.dumps(arch.to_json())])
-    draw_picture(options.out / "ranking.png", scores, macs, alone)
+    draw_picture(options.out / "ranking.png", scores, macs, trained)
+    facts: dict[str, object] = {
+        kind: compared(scores, macs, trained[kind], options.seed) for kind in TRAININGS
+    }
     print(
         json.dumps(
-            {
-                "subnets": len(archs),
-                "macs": [int(counts.min()), int(counts.max())],
-                "tau_supernet": round(tau(scores, alone), 3),
-                "tau_macs": round(tau(macs, alone), 3),
-                "intervals": intervals(scores, macs, alone, options.seed),
-            }
+            {"subnets": len(archs), "macs": [int(counts.min()), int(counts.max())], **facts}
         )
     )
 
