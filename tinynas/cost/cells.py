@@ -15,12 +15,12 @@ import numpy as np
 
 from tinynas.cost.blocks import Floats, Ints
 
-AXES = 3  # flash, tail and latency
+AXES = 3  # flash, tail and effort, see bins.py
 
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Partial networks by (head group, flash bin, tail bin, latency bin).
+    """Partial networks by (head group, flash bin, tail bin, effort bin).
 
     Their number, the sum of their multiply-accumulates and the most that one of them has, -inf
     where there is none. Three arrays of one shape, which reaches as far as there is anything.
