@@ -102,7 +102,7 @@ class Budget:
 
     Latency is predicted. With a `confidence` the upper end of its interval is held against the
     limits, which is the prediction times `margin`; else the prediction itself. Energy is that
-    latency times `power_mw`. `macs` are multiply-accumulates, patches' borders twice as computed.
+    latency times `power_mw`. `macs` are multiply-accumulates, all that patches repeat counted.
     """
 
     sram_bytes: int

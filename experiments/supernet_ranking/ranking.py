@@ -64,9 +64,9 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A training of a subnet: from new weights, or `tuned` from the supernet's."""
+    """A training of a subnet; `kind` is one of TRAININGS."""
 
-    tuned: bool
+    kind: str
     number: int
     repeat: int
     arch: Arch
@@ -159,8 +159,8 @@ def trained_supernet(
 
 def train(job: Job) -> float:
     """Test accuracy of a subnet after its training; kept in a file when done."""
-    options, kind = job.options, "tuned" if job.tuned else "alone"
-    path = options.out / kind / f"{job.number}-{job.repeat}.json"
+    options = job.options
+    path = options.out / job.kind / f"{job.number}-{job.repeat}.json"
     if path.exists():
         return float(json.loads(path.read_text())["accuracy"])
     torch.set_num_threads(max(1, options.threads // options.workers))
@@ -169,7 +169,7 @@ def train(job: Job) -> float:
     supernet = make_supernet(options, len(data.info.labels), seed)
     settings = {"epochs": options.alone_epochs, "lr": options.alone_lr}
     net = extract(supernet, job.arch)
-    if job.tuned:
+    if job.kind == "tuned":
         supernet.load_state_dict(torch.load(options.out / WEIGHTS, weights_only=True))
         settings = {"epochs": options.tuned_epochs}
         net = recalibrate(extract(supernet, job.arch), statistics(data, options))
@@ -185,7 +185,7 @@ def train(job: Job) -> float:
     accuracy = float_accuracy(net, data.test.images, data.test.labels)
     path.write_text(json.dumps({"accuracy": accuracy}) + "\n", encoding="utf-8")
     path.with_suffix(".pt").unlink()
-    print(f"subnet {job.number} {kind}, {job.repeat}: {accuracy:.4f}", flush=True)
+    print(f"subnet {job.number} {job.kind}, {job.repeat}: {accuracy:.4f}", flush=True)
     return accuracy
 
 
@@ -209,7 +209,7 @@ def train_all(kind: str, archs: Sequence[Arch], options: argparse.Namespace) -> 
     """Mean test accuracies, `workers` subnets being trained at a time, each in a process."""
     (options.out / kind).mkdir(exist_ok=True)
     jobs = [
-        Job(tuned=kind == "tuned", number=number, repeat=repeat, arch=arch, options=options)
+        Job(kind=kind, number=number, repeat=repeat, arch=arch, options=options)
         for repeat in range(options.repeats)
         for number, arch in enumerate(archs)
     ]
