@@ -3,8 +3,8 @@
     python experiments/supernet_ranking/ranking.py CIFAR --out results
 
 Draws subnets uniformly from those that fit a budget and whose MACs lie within 20 % of one count,
-scores them with the weights of a supernet on the validation split, trains each alone, from new
-weights, and fine-tunes each from the supernet's, and tests it on the test split. Kendall's tau
+scores them with the weights of a supernet on the validation split, fine-tunes each from the
+supernet's weights, trains each alone, from new ones, and tests it on the test split. Kendall's tau
 between score and accuracy, with a bootstrap interval over subnets, beside the tau of MACs alone.
 Killed at any time, the same command goes on; OUT gets ranking.csv, .png.
 """
@@ -15,9 +15,8 @@ import argparse
 import csv
 import json
 import os
-import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -33,7 +32,6 @@ from tinynas.cost.fitting import FittingSampler
 from tinynas.data.dataset import Dataset, take
 from tinynas.data.open import open_data
 from tinynas.deploy.finetune import finetune, float_accuracy
-from tinynas.shrink import compile_task
 from tinynas.space.arch import Arch, Genes, decode
 from tinynas.space.spec import find_space
 from tinynas.supernet.accelerator import find_accelerator
@@ -45,15 +43,9 @@ from tinynas.supernet.scoring import score_all
 from tinynas.supernet.settings import FinetuneSettings, TrainSettings
 from tinynas.supernet.train import train_supernet
 from tinynas.target import make_task, resolve_target
+from tinynas.task import compile_task
 
-TRAININGS = {"alone": "trained alone", "tuned": "fine-tuned from the supernet's weights"}
-FIELDS = (
-    "subnet",
-    "macs",
-    "supernet_val_accuracy",
-    *(f"{training}_test_accuracy" for training in TRAININGS),
-    "arch",
-)
+TRAININGS = {"tuned": "fine-tuned from the supernet's weights", "alone": "trained alone"}
 STATISTICS_IMAGES = 1280  # for batch norm: 20 batches of 64, as MCUNet takes
 WINDOW = 0.2  # how far MACs may lie from one count, as a fraction of it
 RESAMPLES = 10_000
@@ -207,16 +199,18 @@ def statistics(data: Dataset, options: argparse.Namespace) -> Images:
 
 def train_all(kind: str, archs: Sequence[Arch], options: argparse.Namespace) -> Floats:
     """Mean test accuracies, `workers` subnets being trained at a time, each in a process."""
+    repeats = options.repeats if kind == "alone" else 1
     (options.out / kind).mkdir(exist_ok=True)
     jobs = [
         Job(kind=kind, number=number, repeat=repeat, arch=arch, options=options)
-        for repeat in range(options.repeats)
+        for repeat in range(repeats)
         for number, arch in enumerate(archs)
     ]
     context = get_context("spawn")
     with ProcessPoolExecutor(options.workers, context, initializer=end_with_parent) as pool:
         accuracies = np.array(list(pool.map(train, jobs)))
-    return accuracies.reshape(options.repeats, len(archs)).mean(0)
+    means: Floats = accuracies.reshape(repeats, len(archs)).mean(0)
+    return means
 
 
 def tau(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
@@ -248,6 +242,18 @@ def compared(scores: Floats, macs: Floats, accuracy: Floats, seed: int) -> dict[
         "tau_macs": round(tau(macs, accuracy), 3),
         "intervals": intervals(scores, macs, accuracy, seed),
     }
+
+
+def write_rows(
+    path: Path, kinds: Sequence[str], archs: Sequence[Arch], columns: Sequence[Iterable[float]]
+) -> None:
+    """A row per subnet: MACs, score, and its accuracy after each kind of training."""
+    accuracies = [f"{kind}_test_accuracy" for kind in kinds]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["subnet", "macs", "supernet_val_accuracy", *accuracies, "arch"])
+        for number, (arch, *row) in enumerate(zip(archs, *columns, strict=True)):
+            writer.writerow([number, *row, json.dumps(arch.to_json())])
 
 
 def draw_picture(path: Path, scores: Floats, macs: Floats, trained: dict[str, Floats]) -> None:
@@ -287,10 +293,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--weights", type=Path, help="of a supernet trained before (supernet_cifar), instead"
     )
+    parser.add_argument(
+        "--trainings", nargs="+", choices=TRAININGS, default=list(TRAININGS), help="default: all"
+    )
     parser.add_argument("--alone-epochs", type=int, default=8)
     parser.add_argument("--alone-lr", type=float, default=4e-3)
     parser.add_argument("--tuned-epochs", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=1, help="trainings of each, averaged")
+    parser.add_argument("--repeats", type=int, default=1, help="seeds of each alone, averaged")
     parser.add_argument("--workers", type=int, default=usable_cores())
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "cuda"])
@@ -312,23 +321,17 @@ def main() -> None:
     found = score_all(supernet, archs, statistics(data, options), data.val, options.threads)
     scores = np.array([score.accuracy for score in found])
     print(f"scored {len(archs)} subnets: {scores.min():.4f} to {scores.max():.4f}", flush=True)
-    trained = {kind: train_all(kind, archs, options) for kind in reversed(TRAININGS)}
-    with (options.out / "ranking.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(FIELDS)
-        columns = [counts, scores, *(trained[kind] for kind in TRAININGS)]
-        for number, (arch, *row) in enumerate(zip(archs, *columns, strict=True)):
-            writer.writerow([number, *row, json.dumps(arch.to_json())])
+    trained = {kind: train_all(kind, archs, options) for kind in options.trainings}
+    columns = [counts, scores, *trained.values()]
+    write_rows(options.out / "ranking.csv", [*trained], archs, columns)
     draw_picture(options.out / "ranking.png", scores, macs, trained)
     facts: dict[str, object] = {
-        kind: compared(scores, macs, trained[kind], options.seed) for kind in TRAININGS
+        "subnets": len(archs),
+        "macs": [int(counts.min()), int(counts.max())],
+        **{kind: compared(scores, macs, trained[kind], options.seed) for kind in trained},
     }
-    print(
-        json.dumps(
-            {"subnets": len(archs), "macs": [int(counts.min()), int(counts.max())], **facts}
-        )
-    )
+    print(json.dumps(facts))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
