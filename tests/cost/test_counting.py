@@ -93,6 +93,7 @@ def test_what_fits_is_counted_as_one_at_least(enumerated: Enumerated) -> None:
         assert 1 <= count.lower <= len(macs) <= count.upper
         assert count.estimate >= 1
         assert macs.min() <= count.max_macs <= macs.max() <= count.max_macs_possible
+        assert budget.macs is None or count.max_macs_possible <= budget.macs
         assert count.mean_macs > 0
 
 

@@ -57,6 +57,9 @@ def count_fitting(
     if table.space.subnets() <= exact_subnets:
         return _count_exactly(table, budget)
     found = count_in_bins(table, budget, minimal)
+    if budget.macs is not None:
+        most = min(found.max_macs_possible, float(budget.macs))
+        found = replace(found, max_macs_possible=most)
     least = float(minimal.macs[fitting].min())
     return found if found.lower >= 1 else _at_least_one(found, least)
 
