@@ -159,12 +159,13 @@ def train(job: Job) -> float:
     data = load(options)
     seed = options.seed + 1000 * (job.number + 1) + job.repeat
     supernet = make_supernet(options, len(data.info.labels), seed)
-    settings = {"epochs": options.alone_epochs, "lr": options.alone_lr}
-    net = extract(supernet, job.arch)
     if job.kind == "tuned":
         supernet.load_state_dict(torch.load(options.out / WEIGHTS, weights_only=True))
         settings = {"epochs": options.tuned_epochs}
         net = recalibrate(extract(supernet, job.arch), statistics(data, options))
+    else:
+        settings = {"epochs": options.alone_epochs, "lr": options.alone_lr}
+        net = extract(supernet, job.arch)
     net = finetune(
         net,
         data.train.images,
@@ -217,13 +218,13 @@ def tau(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
     return float(kendalltau(first, second).statistic)
 
 
-def intervals(scores: Floats, macs: Floats, alone: Floats, seed: int) -> dict[str, list[float]]:
+def intervals(scores: Floats, macs: Floats, accuracy: Floats, seed: int) -> dict[str, list[float]]:
     """95 % percentile intervals of both taus and of their difference, subnets drawn again."""
     rng = np.random.default_rng(seed)
     taus = np.empty((RESAMPLES, 2))
     for row in taus:
-        again = rng.integers(len(alone), size=len(alone))
-        row[:] = tau(scores[again], alone[again]), tau(macs[again], alone[again])
+        again = rng.integers(len(accuracy), size=len(accuracy))
+        row[:] = tau(scores[again], accuracy[again]), tau(macs[again], accuracy[again])
 
     def interval(values: Floats) -> list[float]:
         return [round(float(q), 3) for q in np.nanquantile(values, [0.025, 0.975])]
